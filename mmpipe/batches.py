@@ -1,0 +1,292 @@
+"""Feature tables → device batches; the order is a function of (seed, epoch), never state."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmpipe import schema, tables
+from mmpipe.errors import InvalidError, VerificationError
+
+WIDTH_STEP = 16
+"""Batches of varying length are padded to a multiple of this: few shapes, so kernels are planned once."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples on one device. Legend: B samples, T frames or tokens, M mel bands, H × W pixels.
+
+    `inputs`: image uint8 (B, 3, H, W) in channels_last memory · audio float16 (B, T, M) · text int32 (B, T);
+    zeros past a sample's length. Rows of absent modalities hold no meaning.
+    `lengths`: int64 (B,), frames or tokens (1 for an image, 0 where absent). `present`: bool (B,).
+    `target`: int64 (B,), -1 = unknown. `index`: int64 (B,), rows of the dataset.
+    `partial`: the modalities that some row lacks.
+    """
+
+    inputs: dict[str, Tensor]
+    lengths: dict[str, Tensor]
+    present: dict[str, Tensor]
+    target: Tensor
+    index: Tensor
+    partial: frozenset[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+
+        def move(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {m: tensor.to(device, non_blocking=True) for m, tensor in tensors.items()}
+
+        return replace(
+            self,
+            inputs=move(self.inputs),
+            lengths=move(self.lengths),
+            present=move(self.present),
+            target=self.target.to(device),
+            index=self.index.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """One modality of N samples, resident: `values` are joined without padding, sample i at `start[i]`.
+
+    `values`: (rows, H, W, 3) one row a sample where `fixed`, else (frames, ...). `length` 0 = absent.
+    """
+
+    values: Tensor
+    start: Tensor
+    length: Tensor
+    lengths: NDArray[np.int64]
+    fixed: bool
+
+    def gather(self, rows: NDArray[np.int64], index: Tensor) -> Tensor:
+        """(B, 3, H, W) or, padded with zeros to the longest, (B, T, ...)."""
+        start = self.start.index_select(0, index)
+        if self.fixed:
+            return self.values.index_select(0, start).permute(0, 3, 1, 2)
+        longest = max(int(self.lengths[rows].max()), 1)
+        steps = torch.arange(WIDTH_STEP * math.ceil(longest / WIDTH_STEP), device=start.device)
+        where = (start[:, None] + steps).clamp_(max=len(self.values) - 1).flatten()
+        out = self.values.index_select(0, where)
+        out = out.view(len(rows), len(steps), *out.shape[1:])
+        past = steps >= self.length.index_select(0, index)[:, None]
+        return out.masked_fill_(past.view(*past.shape, *[1] * (out.ndim - 2)), 0)
+
+    def to(self, device: torch.device) -> "Column":
+        """The same column on `device`."""
+        moved = {name: getattr(self, name).to(device) for name in ("values", "start", "length")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Every sample of a split in memory. `dropped`: samples left out for want of a feature."""
+
+    ids: list[str]
+    target: Tensor
+    columns: dict[str, Column]
+    facts: dict[str, dict[str, Any]]
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Those that at least one sample has, sorted."""
+        return [m for m in sorted(self.columns) if self.columns[m].lengths.any()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return sum(column.values.nbytes for column in self.columns.values())
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Gather the samples at `rows`, whole, on the device of the dataset."""
+        index = torch.from_numpy(rows).to(self.target.device)
+        columns = self.columns.items()
+        lengths = {m: column.length.index_select(0, index) for m, column in columns}
+        return Batch(
+            inputs={m: column.gather(rows, index) for m, column in columns},
+            lengths=lengths,
+            present={m: length > 0 for m, length in lengths.items()},
+            target=self.target.index_select(0, index),
+            index=index,
+            partial=frozenset(m for m, column in columns if not column.lengths[rows].all()),
+        )
+
+    def moments(self, modality: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel or mel band: two float32 (C,)."""
+        values = self.columns[modality].values
+        flat = values.reshape(-1, values.shape[-1])
+        total, square = torch.zeros(2, flat.shape[1], dtype=torch.float64, device=flat.device)
+        for part in torch.tensor_split(flat, math.ceil(len(flat) / 65_536)):
+            wide = part.double()
+            total += wide.sum(0)
+            square += wide.square().sum(0)
+        mean = total / len(flat)
+        deviation = (square / len(flat) - mean.square()).clamp(min=1e-8).sqrt()
+        return mean.float(), deviation.float()
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The dataset on `device` if at most half of its free memory is needed, else as it is."""
+        if device.type == "cuda" and self.nbytes * 2 > torch.cuda.mem_get_info(device)[0]:
+            return self
+        columns = {m: column.to(device) for m, column in self.columns.items()}
+        return replace(self, target=self.target.to(device), columns=columns)
+
+
+def order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of 0 … n - 1 for an epoch: a function of its arguments alone."""
+    return np.random.default_rng([seed, epoch]).permutation(n).astype(np.int64)
+
+
+def chunks(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Split into the fewest batches of at most `batch_size`, of sizes that differ by one at most."""
+    return np.array_split(rows, max(1, math.ceil(len(rows) / batch_size)))
+
+
+def load(
+    features: Mapping[str, Path], splits: Path, split: str, *, labels: Sequence[str] | None = None
+) -> Dataset:
+    """Join the feature tables of one split by id and hold them in memory.
+
+    `features`: modality → folder of shards. `labels`: names of the targets 0 … K - 1; without them -1.
+    Raises InvalidError `split-too-few` for a target that is not among the labels.
+    """
+    table = tables.read(splits, schema.SPLIT)
+    table = table.filter(pc.equal(table["split"], split))
+    parts = {m: _read(folder, table["id"]) for m, folder in sorted(features.items())}
+    good = np.ones(len(table), dtype=bool)
+    for _, failed, _ in parts.values():
+        good &= ~failed
+    kept = np.flatnonzero(good)
+    return Dataset(
+        ids=table["id"].take(kept).to_pylist(),
+        target=_targets(table["target"].take(kept), labels, splits),
+        columns={m: _select(column, kept) for m, (column, _, _) in parts.items()},
+        facts={m: facts for m, (_, _, facts) in parts.items()},
+        dropped=int((~good).sum()),
+    )
+
+
+def from_arrays(
+    ids: Sequence[str],
+    arrays: Mapping[str, Sequence[NDArray[Any] | None]],
+    shapes: Mapping[str, Sequence[int]],
+) -> Dataset:
+    """A dataset of features just computed, for prediction. `shapes`: as in the metadata, -1 = varying."""
+    columns = {}
+    for modality, items in sorted(arrays.items()):
+        some = [item for item in items if item is not None]
+        fixed = -1 not in shapes[modality]
+        lengths = np.array(
+            [0 if item is None else 1 if fixed else len(item) for item in items], dtype=np.int64
+        )
+        rest = [abs(size) for size in shapes[modality]][0 if fixed else 1 :]
+        joined = [item[None] if fixed else item for item in some] or [np.zeros((1, *rest), np.uint8)]
+        columns[modality] = _column(np.concatenate(joined), lengths, fixed)
+    return Dataset(list(ids), torch.full((len(ids),), -1), columns, {})
+
+
+def label_names(splits: Path) -> list[str]:
+    """The targets of the train split, sorted."""
+    table = tables.read(splits, schema.SPLIT)
+    names: list[str] = sorted(set(table["target"].filter(pc.equal(table["split"], "train")).to_pylist()))
+    return names
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The metadata of a feature table: dtype, shape and what the extractor noted."""
+    metadata = tables.read(tables.shards(folder)[0]).schema.metadata or {}
+    return {key.decode(): _value(raw.decode()) for key, raw in sorted(metadata.items())}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _targets(names: pa.ChunkedArray, labels: Sequence[str] | None, splits: Path) -> Tensor:
+    if labels is None:
+        return torch.full((len(names),), -1)
+    place = pc.index_in(names, value_set=pa.array(labels, pa.string()))
+    if place.null_count:
+        unknown = sorted(set(names.filter(pc.is_null(place)).to_pylist()))
+        what = f"has no train sample of {', '.join(map(repr, unknown[:5]))}"
+        raise InvalidError("split-too-few", what, where=str(splits))
+    return torch.from_numpy(place.to_numpy().astype(np.int64))
+
+
+def _read(folder: Path, ids: pa.ChunkedArray) -> tuple[Column, NDArray[np.bool_], dict[str, Any]]:
+    """The rows of `ids`, in their order; which of them failed; the table's facts."""
+    facts = facts_of(folder)
+    shape, dtype = facts["shape"], np.dtype(facts["dtype"])
+    fixed = -1 not in shape
+    values: list[NDArray[Any]] = [np.zeros((0, *([*shape] if fixed else shape[1:])), dtype)]
+    start = np.zeros(len(ids), np.int64)
+    lengths = np.zeros(len(ids), np.int64)
+    failed = np.zeros(len(ids), bool)
+    total = 0
+    for table in tables.read_shards(folder):
+        wanted = pc.is_in(table["id"], value_set=ids.combine_chunks())
+        part = table.filter(wanted)
+        rows = pc.index_in(part["id"], value_set=ids.combine_chunks()).to_numpy().astype(np.int64)
+        bad = part["value"].is_null().to_numpy()
+        failed[rows[bad]] = True
+        array, sizes = _unpack(part["value"].filter(pc.invert(pa.array(bad))), values[0], fixed, folder)
+        rows = rows[~bad]
+        start[rows] = total + np.cumsum(sizes) - sizes
+        lengths[rows] = sizes
+        values.append(array)
+        total += len(array)
+    joined = np.concatenate(values) if total else np.zeros((1, *values[0].shape[1:]), dtype)
+    column = Column(
+        torch.from_numpy(joined), torch.from_numpy(start), torch.from_numpy(lengths), lengths, fixed
+    )
+    return column, failed, facts
+
+
+def _unpack(
+    column: pa.ChunkedArray, like: NDArray[Any], fixed: bool, folder: Path
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Binary values without nulls → one array joined on its first axis, and each row's share of it."""
+    array = column.combine_chunks()
+    row_bytes = like.dtype.itemsize * math.prod(like.shape[1:])
+    if len(array) == 0:
+        return like, np.zeros(0, np.int64)
+    if fixed:
+        first, sizes = array.offset * row_bytes, np.full(len(array), array.type.byte_width)
+    else:
+        ends = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
+        first, sizes = int(ends[0]), np.diff(ends)
+    if (sizes % row_bytes).any() or (fixed and array.type.byte_width != row_bytes):
+        raise VerificationError("table-schema", "holds values that do not fit its shape", where=str(folder))
+    flat = np.frombuffer(array.buffers()[-1], np.uint8)[first : first + int(sizes.sum())]
+    return flat.view(like.dtype).reshape(-1, *like.shape[1:]), sizes // row_bytes
+
+
+def _column(values: NDArray[Any], lengths: NDArray[np.int64], fixed: bool) -> Column:
+    start = np.cumsum(lengths) - lengths
+    start = np.minimum(start, max(len(values) - 1, 0))
+    return Column(
+        torch.from_numpy(values), torch.from_numpy(start), torch.from_numpy(lengths), lengths, fixed
+    )
+
+
+def _select(column: Column, rows: NDArray[np.int64]) -> Column:
+    index = torch.from_numpy(rows)
+    return replace(
+        column, start=column.start[index], length=column.length[index], lengths=column.lengths[rows]
+    )

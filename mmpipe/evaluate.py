@@ -1,0 +1,54 @@
+"""Model + held-out samples → the logits of every subset of its modalities; each is encoded once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmpipe import batches, schema, tables
+from mmpipe.batches import Dataset
+from mmpipe.model.checkpoint import Bundle
+from mmpipe.model.network import Network
+from mmpipe.scorecard import Scores, subsets_of
+
+
+@torch.inference_mode()
+def logits(
+    model: Network, dataset: Dataset, subsets: Sequence[str], *, batch_size: int
+) -> dict[str, NDArray[np.float64]]:
+    """{subset: (N, K)}: every modality is encoded once, and fused once a subset with the others hidden."""
+    device = model.device
+    dataset = dataset.to(device)
+    parts: dict[str, list[Tensor]] = {s: [torch.zeros(0, model.classes, device=device)] for s in subsets}
+    for rows in batches.chunks(np.arange(len(dataset)), batch_size) if len(dataset) else []:
+        batch = dataset.batch(rows).to(device)
+        pooled = model.encode(batch)
+        for subset, part in parts.items():
+            shown = {m: here & (m in subset.split("+")) for m, here in batch.present.items()}
+            part.append(model.decode(pooled, shown).logits)
+    return {subset: torch.cat(part).double().cpu().numpy() for subset, part in parts.items()}
+
+
+def score(
+    bundle: Bundle, features: Mapping[str, Path], splits: Path, split: str, *, batch_size: int
+) -> Scores:
+    """The logits of one split for every subset of the model's modalities.
+
+    `features`: {modality: folder of shards}, of which the model's are read.
+    """
+    folders = {m: features[m] for m in bundle.modalities}
+    dataset = batches.load(folders, splits, split, labels=bundle.labels)
+    table = tables.read(splits, schema.SPLIT)
+    groups = dict(zip(table["id"].to_pylist(), table["group"].to_pylist(), strict=True))
+    return Scores(
+        split=split,
+        ids=dataset.ids,
+        target=dataset.target.cpu().numpy(),
+        group=np.array([groups[name] for name in dataset.ids]),
+        present={m: column.lengths > 0 for m, column in dataset.columns.items()},
+        logits=logits(bundle.model, dataset, subsets_of(bundle.modalities), batch_size=batch_size),
+        dropped=dataset.dropped,
+    )

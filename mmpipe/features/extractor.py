@@ -1,0 +1,76 @@
+"""One modality's extractor: what a sample's bytes become, and how a table describes that.
+
+Everything that the stored features of a sample depend on lies in this module, the modality's own module and what
+they import; `features.extract` asks for the fingerprint of exactly these.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+
+from mmpipe import files, schema
+from mmpipe.errors import SampleError
+
+MAX_FILE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Item:
+    """Content by its hash, and where it is: a path relative to the workspace, or the text itself."""
+
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A modality and the keyword arguments of its `extract` (text: of its `encode`)."""
+
+    modality: str
+    settings: dict[str, Any]
+
+    @property
+    def module(self) -> ModuleType:
+        """`features.<modality>`, imported by name so that one modality's code does not count for another's."""
+        return importlib.import_module(f"mmpipe.features.{self.modality}")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the feature table, with what is needed to read and to repeat it as metadata."""
+        facts: dict[str, str] = self.module.facts(**self.settings)
+        fixed = -1 not in json.loads(facts["shape"])
+        value = pa.binary(self.max_bytes) if fixed else pa.large_binary()
+        return schema.feature(value).with_metadata(dict(sorted(facts.items())))
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest feature."""
+        size: int = self.module.max_bytes(**self.settings)
+        return size
+
+    def compute(self, items: Sequence[Item], beat: Callable[[int], None]) -> list[bytes | SampleError]:
+        """The feature's bytes of every item, or why there is none."""
+        if self.modality == "text":
+            return [ids.tobytes() for ids in self.module.encode([i.source for i in items], **self.settings)]
+        found: list[bytes | SampleError] = []
+        for index, item in enumerate(items):
+            beat(index)
+            try:
+                found.append(self.module.extract(_read(item), **self.settings).tobytes())
+            except SampleError as error:
+                found.append(error)
+        return found
+
+
+def _read(item: Item) -> bytes:
+    """The file, if it is still what ingest saw."""
+    data = files.read_guarded(Path(item.source), max_bytes=MAX_FILE_BYTES)
+    if files.sha256(data) != item.sha256:
+        raise SampleError("file-changed", f"{item.source!r} has changed since it was ingested")
+    return data

@@ -1,0 +1,75 @@
+"""Text → token ids by a byte-level byte-pair encoding that is fitted on the train split."""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+PAD = 0
+"""Id that fills short texts up in a batch."""
+MASK = 1
+"""Id that token dropout puts in a token's place."""
+SPECIALS = ["<pad>", "<mask>"]
+
+
+def fit(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> str:
+    """The encoding as the JSON of `tokenizers`; the order of the texts does not matter.
+
+    All 256 bytes are tokens, so that no text is out of vocabulary. Unicode is normalised to NFC first.
+    """
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIALS,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(texts), trainer)
+    serialised: str = tokenizer.to_str(pretty=True)
+    return serialised + "\n"
+
+
+def encode(texts: list[str], tokenizer_json: str, *, max_tokens: int) -> list[NDArray[np.int32]]:
+    """int32 ids of shape (tokens,) a text, at most `max_tokens`; a text without any letter may have none.
+
+    `<pad>` and `<mask>` within a text are ordinary characters.
+    """
+    tokenizer = _load(tokenizer_json, max_tokens)
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+def vocab_size(tokenizer_json: str) -> int:
+    """Number of ids: the largest + 1."""
+    size: int = _load(tokenizer_json, 1).get_vocab_size()
+    return size
+
+
+def facts(*, tokenizer_json: str, max_tokens: int) -> dict[str, str]:
+    """Metadata of the feature table."""
+    numbers = {"pad": PAD, "mask": MASK, "vocab_size": vocab_size(tokenizer_json), "max_tokens": max_tokens}
+    return {
+        "dtype": "int32",
+        "shape": json.dumps([-1]),
+        **{key: str(value) for key, value in numbers.items()},
+    }
+
+
+def max_bytes(*, max_tokens: int, **_: object) -> int:
+    """Bytes of the largest feature."""
+    return max_tokens * 4
+
+
+@lru_cache(maxsize=4)
+def _load(tokenizer_json: str, max_tokens: int) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.encode_special_tokens = True
+    return tokenizer

@@ -1,0 +1,127 @@
+"""Reading files that strangers made, and writing files that nobody sees half-written."""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmpipe.errors import SampleError
+
+
+def safe_join(root: Path, name: str) -> Path:
+    """`root/name`, where that lies below `root` after links are followed.
+
+    Raises SampleError `path-escapes` for absolute paths, `..` that leaves, links out, URLs and NUL.
+    """
+    if "\0" in name or "://" in name or name.startswith(("/", "~", "file:")):
+        raise SampleError("path-escapes", f"{name!r} is not a relative path below the manifest's folder")
+    base = root.resolve()
+    try:
+        path = (base / name).resolve()
+    except (OSError, RuntimeError):  # up to Python 3.12, links in a circle are a RuntimeError
+        raise SampleError("path-escapes", f"{name!r} leads nowhere: its links run in a circle") from None
+    if not path.is_relative_to(base):
+        raise SampleError("path-escapes", f"{name!r} leaves the data folder")
+    return root / name
+
+
+def read_guarded(path: Path, *, max_bytes: int) -> bytes:
+    """The whole file, read once. Never blocks on a FIFO, never reads a device or more than `max_bytes`.
+
+    Raises SampleError `file-missing`, `file-not-regular`, `file-too-large` or `file-empty`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SampleError("file-missing", f"{path.name!r} does not exist") from None
+    except (IsADirectoryError, NotADirectoryError, OSError) as error:
+        raise SampleError("file-not-regular", f"{path.name!r} cannot be opened ({error.strerror})") from None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SampleError("file-not-regular", f"{path.name!r} is not a regular file")
+        if status.st_size > max_bytes:
+            raise SampleError("file-too-large", f"{status.st_size:,} bytes, {max_bytes:,} are allowed")
+        data = file.read(max_bytes + 1)
+        while len(data) < status.st_size and (more := file.read(max_bytes + 1 - len(data))):
+            data += more
+    if not data:
+        raise SampleError("file-empty", "empty (0 bytes)")
+    return data
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON whose bytes depend on the value alone: sorted keys, no NaN, two spaces, a final newline."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; on success it is synced and renamed to `path`.
+
+    On any failure the temporary is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new empty folder beside `path` to fill; on success it takes the place of `path`, else it goes."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as canonical JSON, atomically."""
+    write_bytes(path, canonical_json(value).encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

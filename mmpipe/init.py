@@ -1,0 +1,164 @@
+"""A new workspace: `dvc.yaml`, a commented `params.yaml` that fits the data, git and DVC set up."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mmpipe import guess, manifest, params, paths, vcs
+from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
+from mmpipe.files import canonical_json, safe_join, write_bytes
+from mmpipe.manifest import Row
+
+SCHEMA = Path("params.schema.json")
+TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+DVC_CONFIG = "[core]\n    analytics = false\n"
+HEADER = f"""# yaml-language-server: $schema={SCHEMA}
+# Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `init` did: samples seen, files copied below `data/raw`, and what the user should know."""
+
+    root: Path
+    rows: int
+    copied: int
+    columns: Mapping[str, str | None]
+    notes: Sequence[str]
+
+
+def init(root: Path, *, source: Path | None = None, corpus: str = "none", target: str | None = None) -> Made:
+    """Write a workspace. `source` is a table, or a folder with one subfolder a class, to be copied into it.
+
+    `dvc.yaml` is written last: without it the workspace is not one yet and the same call goes on.
+    Raises UsageError, NotFoundError, or InvalidError for a workspace that is there or a table not understood.
+    """
+    if source is not None and corpus != "none":
+        raise UsageError("usage", "--from and --corpus exclude one another")
+    if (root / paths.PIPELINE).exists():
+        raise InvalidError("workspace-exists", "is a workspace already", where=str(root))
+    chosen, made = _choose(root, source, corpus, target)
+    _keep_foreign(root / paths.PARAMS, text := HEADER + params.render(chosen))
+    root.mkdir(parents=True, exist_ok=True)
+    _version_control(root)
+    for name in ("gitignore", "dvcignore"):
+        _merge(root / f".{name}", template(name))
+    write_bytes(root / paths.RAW / ".gitkeep", b"")
+    write_bytes(root / SCHEMA, canonical_json(params.schema()).encode())
+    write_bytes(root / paths.PARAMS, text.encode())
+    write_bytes(root / paths.PIPELINE, template("pipeline.yaml").encode())
+    return made
+
+
+def template(name: str) -> str:
+    """A file of the package's `templates`."""
+    return (resources.files("mmpipe") / "templates" / name).read_text("utf-8")
+
+
+def _choose(root: Path, source: Path | None, corpus: str, target: str | None) -> tuple[params.Params, Made]:
+    """Look at the source, copy it, and choose parameters that fit it."""
+    values: dict[str, Any] = {"corpus": corpus}
+    if source is None:
+        manifests = ["data/corpus/manifest.csv" if corpus != "none" else "data/raw/samples.csv"]
+        notes = [] if corpus != "none" else [f"put your table at {manifests[0]}, or change data.manifests"]
+        return params.Params.model_validate(values | {"data": {"manifests": manifests}}), Made(
+            root, 0, 0, {}, notes
+        )
+    table = _table(source)
+    columns = guess.columns(guess.cells(table), table.parent, target=target) if table.is_file() else {}
+    rows = [row for row in manifest.read(table, columns or manifest.COLUMNS) if isinstance(row, Row)]
+    if not rows:
+        raise InvalidError("manifest-empty", "has no rows", where=str(table))
+    place, copied = _copy(root / paths.RAW, table, rows)
+    data: dict[str, Any] = {"manifests": [place.relative_to(root).as_posix()]}
+    sections = {**guess.sizes(rows), "data": data | ({"columns": columns} if columns else {})}
+    return params.Params.model_validate(values | sections), Made(
+        root, len(rows), copied, columns, _notes(rows)
+    )
+
+
+def _table(source: Path) -> Path:
+    """A table; or a folder: its only table, else the folder itself with its subfolders as classes."""
+    if not source.exists():
+        raise NotFoundError("manifest-missing", "does not exist", where=str(source), fix="correct --from")
+    if source.is_file():
+        return source
+    tables = sorted(path for path in source.iterdir() if path.suffix.lower() in TABLES)
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise UsageError("usage", f"holds several tables ({names}): name one of them", where=str(source))
+    return tables[0] if tables else source
+
+
+def _copy(raw: Path, table: Path, rows: Sequence[Row]) -> tuple[Path, int]:
+    """Copy a manifest and the files it names below `raw`; what lies there already stays as it is."""
+    if table.resolve().is_relative_to(raw.resolve()):
+        return raw / table.resolve().relative_to(raw.resolve()), 0
+    whole = table.is_dir()
+    names = sorted(set(_names(rows)))
+    goal = raw / table.name if whole else raw
+    wanted = [(table if whole else table.parent, goal, name) for name in names]
+    wanted += [] if whole else [(table.parent, raw, table.name)]
+    for origin, folder, name in wanted:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin / name, folder / name)
+    return goal if whole else raw / table.name, len(wanted)
+
+
+def _names(rows: Sequence[Row]) -> Iterator[str]:
+    """The files that rows name, of those that are there and lie below the manifest's folder."""
+    for row in rows:
+        for name in (row.image, row.audio, row.text_path):
+            try:
+                if name and safe_join(row.folder, name).is_file():
+                    yield name
+            except (SampleError, OSError):
+                continue  # ingest will put the row aside and say why
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """How many samples have which modality, and how many classes there are."""
+    counts = {
+        "image": sum(row.image is not None for row in rows),
+        "text": sum((row.text or row.text_path) is not None for row in rows),
+        "audio": sum(row.audio is not None for row in rows),
+    }
+    classes = len({row.target for row in rows if row.target is not None})
+    had = ", ".join(f"{count} with {name}" for name, count in counts.items() if count)
+    return [f"{len(rows)} rows: {had}; {classes} different labels"]
+
+
+def _keep_foreign(path: Path, text: str) -> None:
+    """Refuse to overwrite a file that `init` did not write."""
+    if path.exists() and path.read_text("utf-8", "replace") != text:
+        raise InvalidError("workspace-exists", "is there already", where=str(path), fix="move it away")
+
+
+def _version_control(root: Path) -> None:
+    """`git init` unless within a work tree; `dvc init` unless done."""
+    top = vcs.git_root(root)
+    if top is None:
+        vcs.git("init", "--quiet", "--initial-branch", "main", cwd=root)
+        top = root
+    if not (root / ".dvc/config").exists():
+        subfolder = ["--subdir"] if top.resolve() != root.resolve() else []
+        vcs.dvc("init", "--quiet", "--force", *subfolder, cwd=root)
+    config = root / ".dvc/config"
+    if not config.read_text("utf-8").strip():
+        write_bytes(config, DVC_CONFIG.encode())
+
+
+def _merge(path: Path, wanted: str) -> None:
+    """Append the lines that a file lacks."""
+    old = path.read_text("utf-8") if path.exists() else ""
+    lines = [line for line in wanted.splitlines() if line not in old.splitlines()]
+    if lines:
+        write_bytes(
+            path,
+            (old + ("\n" if old and not old.endswith("\n") else "")).encode()
+            + "\n".join([*lines, ""]).encode(),
+        )

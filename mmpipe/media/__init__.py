@@ -1,0 +1,1 @@
+"""Bytes of strangers → arrays or coded refusals, within budgets."""

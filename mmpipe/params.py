@@ -1,0 +1,272 @@
+"""`params.yaml` → typed, frozen objects; all mistakes at once, each with file:line:col."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mmpipe import yaml_text
+from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.section import Section, comments, problems
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Columns(Section):
+    """Which column of the manifests holds what; null = there is none."""
+
+    id: str | None = "id"
+    """Unique name of a row; null: made from the manifest's name and the row's number."""
+    image: str | None = "image"
+    """Path of a picture, relative to the manifest's folder."""
+    text: str | None = "text"
+    """The text itself."""
+    text_path: str | None = None
+    """Path of a UTF-8 text file (instead of `text`)."""
+    audio: str | None = "audio"
+    """Path of a recording."""
+    target: str = "label"
+    """What is to be predicted."""
+    group: str | None = None
+    """Rows with the same value never lie in two splits."""
+    split: str | None = None
+    """`train`, `val` or `test`, where the data have their own split."""
+
+
+class Data(Section):
+    """Where the samples are."""
+
+    manifests: list[str] = Field(default=["data/corpus/manifest.csv"], min_length=1)
+    """CSV, JSONL or Parquet files, or folders with one subfolder a class; relative to the workspace."""
+    columns: Columns = Columns()
+
+
+class Ingest(Section):
+    """Guards on what strangers made."""
+
+    max_bad_fraction: Probability = 0.05
+    """More bad rows than this stop the run with exit status 4."""
+    max_file_bytes: Positive = 100_000_000
+    """Larger files are quarantined."""
+    max_pixels: Positive = 50_000_000
+    """Pictures with more pixels are refused before they are decoded."""
+    max_duration_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longer recordings are quarantined."""
+    max_text_chars: Positive = 100_000
+    """Longer texts are quarantined."""
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Time budget to decode one sample."""
+    allow_truncated_audio: bool = False
+    """Take recordings that are shorter than their header says."""
+
+
+class Split(Section):
+    """Train, validation and test: stratified, grouped, deterministic."""
+
+    seed: int = 0
+    """Another seed, another split."""
+    test_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    """Of all samples."""
+    val_fraction: Fraction = 0.1
+    """Of all samples."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Which of the 1/test_fraction folds is the test split: range over it for cross-validation."""
+    near_duplicate_bits: Annotated[int, Field(ge=-1, le=16)] = 6
+    """Pictures whose 64-bit perceptual hashes differ in at most so many bits share a group; -1 = any may."""
+    group_identical_text: bool = True
+    """Samples with the same text (case, space and punctuation apart) share a group."""
+
+    @model_validator(mode="after")
+    def _leaves_samples(self) -> Self:
+        if self.test_fraction + self.val_fraction >= 1:
+            raise ValueError("test_fraction + val_fraction must leave samples to train on")
+        return self
+
+
+class Image(Section):
+    """Picture → uint8 pixels."""
+
+    size: Annotated[int, Field(ge=16, le=512)] = 64
+    """Side of the square, px."""
+    mode: Literal["fast", "exact"] = "fast"
+    """`fast` decodes JPEG at a reduced size where that is still large enough."""
+
+
+class Audio(Section):
+    """Recording → log-mel spectrogram."""
+
+    sample_rate: Annotated[int, Field(ge=4_000, le=96_000)] = 16_000
+    """Hz, after resampling."""
+    n_fft: Annotated[int, Field(ge=64, le=8_192)] = 400
+    """Samples in a Fourier window."""
+    hop_length: Annotated[int, Field(ge=16, le=8_192)] = 160
+    """Samples from one frame to the next."""
+    n_mels: Annotated[int, Field(ge=8, le=256)] = 64
+    """Mel bands."""
+    max_duration_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Longer recordings are cut."""
+    mode: Literal["fast", "exact"] = "fast"
+    """`exact`: torchaudio; `fast`: soxr and a framed FFT (the same within 1e-3, the resampling aside)."""
+
+
+class Text(Section):
+    """Text → token ids by a byte-pair encoding fitted on the train split."""
+
+    vocab_size: Annotated[int, Field(ge=300, le=100_000)] = 1_000
+    """Largest number of tokens; a small corpus gives fewer."""
+    max_tokens: Positive = 64
+    """Longer texts are cut."""
+    lowercase: bool = True
+    """Fold capital letters."""
+
+
+class Model(Section):
+    """Encoders × fusion × task."""
+
+    image: Literal["cnn"] = "cnn"
+    """Encoder of pictures."""
+    text: Literal["gru"] = "gru"
+    """Encoder of texts."""
+    audio: Literal["cnn"] = "cnn"
+    """Encoder of log-mel spectrograms."""
+    fusion: Literal["concat"] = "concat"
+    """How encoded modalities become one."""
+    task: Literal["classify"] = "classify"
+    """What is predicted, and by which loss."""
+    dim: Annotated[int, Field(ge=8, le=2_048)] = 128
+    """Width of each encoded modality."""
+    dropout: Fraction = 0.3
+    """Share of features dropped before the head in training."""
+
+
+class Augment(Section):
+    """Random changes of the training samples, made on the device."""
+
+    image_flip: Probability = 0.5
+    """Chance of a left-right flip."""
+    image_crop: Fraction = 0.2
+    """Largest relative zoom, and largest shift in half sides."""
+    image_rotate: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest angle, degrees."""
+    image_color: Fraction = 0.2
+    """Largest relative change of brightness, contrast and saturation."""
+    image_hue: Fraction = 0.1
+    """Largest relative change of each colour channel."""
+    image_erase: Probability = 0.25
+    """Chance that a square of 0.4 sides becomes the mean colour."""
+    audio_gain: Annotated[float, Field(ge=0)] = 0.3
+    """Standard deviation of the loudness and of its tilt over the bands, in units of the log-mel."""
+    audio_stretch: Fraction = 0.1
+    """Largest relative change of tempo."""
+    audio_time_mask: Fraction = 0.3
+    """Largest share of the frames under the two SpecAugment masks."""
+    audio_mel_mask: Fraction = 0.3
+    """Largest share of the mel bands under the two SpecAugment masks."""
+    token_dropout: Fraction = 0.1
+    """Chance that a token is hidden."""
+
+
+class Train(Section):
+    """The optimisation loop."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the first weights, the order and every random change."""
+    epochs: Positive = 30
+    """At most."""
+    patience: Positive = 10
+    """Stop after so many epochs without a better validation loss."""
+    batch_size: Positive = 32
+    """Samples a step."""
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    """Highest learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of AdamW; biases and norms have none."""
+    warmup_fraction: Fraction = 0.1
+    """Share of all steps in which the rate rises to `lr`; then it falls as a cosine."""
+    label_smoothing: Fraction = 0.1
+    """Probability given to the other classes."""
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    """Weight of a class in the loss by its frequency in the train split."""
+    modality_dropout: Fraction = 0.3
+    """Chance that a training sample's modality is hidden (one always stays)."""
+    auxiliary: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of each modality's own loss beside the fused one."""
+    ema: Fraction = 0.0
+    """Decay of the running mean of the weights, which is then the model; 0 = the weights themselves."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Larger gradients are scaled down to this norm."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 where the hardware multiplies it."""
+    threads: Positive = 2
+    """CPU threads: part of the result, because they order its sums."""
+    deterministic: bool = True
+    """The same weights again on the same kind of device; false may be faster on a GPU."""
+    checkpoint_steps: Positive = 50
+    """Also at the end of each epoch."""
+
+
+class Evaluate(Section):
+    """What is measured, and how surely."""
+
+    bootstrap: Annotated[int, Field(ge=10, le=100_000)] = 1_000
+    """Resamples for each 95 % interval."""
+    calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15
+    """Of the expected calibration error."""
+    batch_size: Positive = 256
+    """Samples at once."""
+    threads: Positive = 2
+    """CPU threads: part of the result, because they order its sums."""
+
+
+class Report(Section):
+    """`reports/index.html`."""
+
+    examples: Annotated[int, Field(ge=0, le=100)] = 8
+    """So many best and so many worst test samples are shown."""
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    corpus: Literal["stamps", "shapes", "none"] = "none"
+    """What `fetch` brings: stamps (Debian's tuxpaint-stamps), shapes (drawn and generated) or none."""
+    data: Data = Data()
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    image: Image = Image()
+    audio: Audio = Audio()
+    text: Text = Text()
+    model: Model = Model()
+    augment: Augment = Augment()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+
+def load(path: Path) -> Params:
+    """Read and check `params.yaml`.
+
+    Raises NotFoundError without the file, else InvalidError that lists every problem, a line each.
+    """
+    if not path.is_file():
+        raise NotFoundError("workspace", "does not exist", where=str(path))
+    document = yaml_text.read(path)
+    try:
+        return Params.model_validate(document.plain())
+    except ValidationError as error:
+        found = sorted((document.place(key), words) for key, words in problems(Params, error))
+        lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
+        what = "\n  ".join(["is not valid:", *lines])
+        raise InvalidError("params", what, where=str(path)) from None
+
+
+def render(params: Params) -> str:
+    """The text of a `params.yaml` with these values and every key's comment."""
+    return yaml_text.render(params.model_dump(), comments(Params))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `params.yaml`, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}

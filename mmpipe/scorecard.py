@@ -1,0 +1,220 @@
+"""Logits of held-out samples → how good, how sure, how calibrated, and what each modality adds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmpipe import metrics, schema, sheets
+from mmpipe.errors import InvalidError
+
+Numbers = dict[str, Any]
+"""A tree of numbers and names, as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """N samples, K labels. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
+
+    `target`: int64 (N,). `present`: {modality: bool (N,)}. `group`: (N,) names; copies share one.
+    `dropped`: samples left out because a feature could not be computed.
+    """
+
+    split: str
+    ids: list[str]
+    target: NDArray[np.int64]
+    group: NDArray[np.str_]
+    present: dict[str, NDArray[np.bool_]]
+    logits: dict[str, NDArray[np.float64]]
+    dropped: int
+
+    @property
+    def full(self) -> str:
+        """The subset with every modality."""
+        return "+".join(sorted(self.present))
+
+    def scored(self, subset: str) -> NDArray[np.bool_]:
+        """(N,): the samples that have a modality of the subset; the others are left out of its metrics."""
+        some = np.zeros(len(self.ids), np.bool_)
+        for modality in subset.split("+"):
+            some |= self.present[modality]
+        return some
+
+    def correct(self, subset: str) -> NDArray[np.bool_]:
+        """(N,): whether the subset's prediction is the target."""
+        return np.asarray(self.logits[subset].argmax(axis=1) == self.target)
+
+
+def subsets_of(modalities: Sequence[str]) -> list[str]:
+    """Every non-empty subset, small ones first: "audio", "image", …, "audio+image+text"."""
+    names = sorted(modalities)
+    return ["+".join(some) for size in range(1, len(names) + 1) for some in combinations(names, size)]
+
+
+def measure(
+    scores: Scores, labels: Sequence[str], *, temperature: float, resamples: int, bins: int
+) -> Numbers:
+    """All metrics of a split, as `metrics/evaluate.json` has them; numbers rounded to 6 digits.
+
+    The top level is about all modalities together; `_low` and `_high` bound a 95 % bootstrap interval;
+    `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not.
+    Raises InvalidError `split-too-few` where there is nothing to measure on.
+    """
+    inside = scores.scored(scores.full)
+    if not inside.any():
+        fix = f"raise split.{scores.split}_fraction, or add samples"
+        raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
+    target, raw = scores.target[inside], scores.logits[scores.full][inside]
+    found = {name: _of_subset(scores, name, len(labels), resamples) for name in scores.logits}
+    result = {
+        **found[scores.full],
+        **_calibration(raw, target, 1.0, bins, suffix="_raw"),
+        **_calibration(raw, target, temperature, bins),
+        "temperature": temperature,
+        "samples_dropped": scores.dropped,
+        "per_class": _per_class(metrics.confusion(target, raw.argmax(axis=1), len(labels)), labels),
+        "subsets": found,
+    }
+    if rival := best_rival(scores):
+        result["fusion_gain"] = _gain(scores, rival, resamples)
+    rounded: Numbers = _rounded(result)
+    return rounded
+
+
+def best_rival(scores: Scores) -> str | None:
+    """The smaller subset with the highest accuracy, among those that can score half of the samples or more.
+
+    It is chosen on the samples that it is then measured on, which flatters it: fusion has the harder side.
+    None for a model of one modality.
+    """
+    total = scores.scored(scores.full).sum()
+    rivals = {}
+    for name in scores.logits:
+        inside = scores.scored(name)
+        if name != scores.full and inside.any():
+            rivals[name] = (2 * inside.sum() >= total, scores.correct(name)[inside].mean())
+    return max(rivals, key=lambda name: rivals[name]) if rivals else None
+
+
+def verdict(found: Numbers) -> str:
+    """One sentence: does fusion beat its best subset?"""
+    if "fusion_gain" not in found:
+        return "one modality: nothing is fused"
+    gain = found["fusion_gain"]
+    word = (
+        "beats"
+        if gain["accuracy_low"] > 0
+        else "loses to"
+        if gain["accuracy_high"] < 0
+        else "is not told from"
+    )
+    interval = f"{gain['accuracy']:+.3f} [{gain['accuracy_low']:+.3f}, {gain['accuracy_high']:+.3f}]"
+    return f"fusion {word} its best subset, {gain['over']}: {interval}, p = {gain['p']:.3g}"
+
+
+def summary(found: Numbers) -> str:
+    """The stage's row accounting and headline, in one line."""
+    left_out, dropped = found["samples_left_out"], found["samples_dropped"]
+    rows = f"{found['samples'] + left_out + dropped} test samples = {found['samples']} scored"
+    interval = f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]"
+    return (
+        f"evaluate: {rows} + {left_out} without a modality of the model + {dropped} without features; "
+        f"accuracy {found['accuracy']:.3f} {interval}; {verdict(found)}"
+    )
+
+
+def predictions(all_scores: Sequence[Scores], labels: list[str], *, temperature: float) -> pa.Table:
+    """`schema.predictions`, sorted by id: each sample with all modalities that it has, calibrated."""
+    rows = [row for scores in all_scores for row in _prediction_rows(scores, labels, temperature)]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), schema=schema.predictions(labels))
+
+
+def write_plots(folder: Path, scores: Scores, found: Numbers, labels: Sequence[str], *, bins: int) -> None:
+    """For DVC: `confusion.csv` (a row a sample), `calibration.csv` (a bin), `subsets.csv` (a subset)."""
+    inside = scores.scored(scores.full)
+    target, raw = scores.target[inside], scores.logits[scores.full][inside]
+    names = [(labels[t], labels[p]) for t, p in zip(target, raw.argmax(axis=1), strict=True)]
+    sheets.write(folder / "confusion.csv", ["actual", "predicted"], names)
+    bars = _reliability(raw, target, found["temperature"], bins)
+    points = zip(bars.confidence, bars.accuracy, bars.count, strict=True)
+    drawn = [(round(float(c), 6), round(float(a), 6), int(n)) for c, a, n in points if n]
+    sheets.write(folder / "calibration.csv", ["confidence", "accuracy", "samples"], drawn)
+    columns = [key for key in found["subsets"][scores.full] if key != "samples_left_out"]
+    rows = [[name, *(one.get(key) for key in columns)] for name, one in found["subsets"].items()]
+    sheets.write(folder / "subsets.csv", ["modalities", *columns], rows)
+
+
+def _of_subset(scores: Scores, subset: str, classes: int, resamples: int) -> Numbers:
+    inside = scores.scored(subset)
+    counts = {"samples": int(inside.sum()), "samples_left_out": int((~inside).sum())}
+    if not inside.any():
+        return counts
+    accuracy, macro_f1 = metrics.accuracy_and_macro_f1(
+        scores.target[inside],
+        scores.logits[subset][inside].argmax(axis=1),
+        scores.group[inside],
+        classes=classes,
+        resamples=resamples,
+    )
+    return {**accuracy.flat("accuracy"), **macro_f1.flat("macro_f1"), **counts}
+
+
+def _reliability(
+    raw: NDArray[np.float64], target: NDArray[np.int64], temperature: float, bins: int
+) -> metrics.Reliability:
+    chances = metrics.softmax(raw, temperature)
+    return metrics.reliability(chances.max(axis=1), chances.argmax(axis=1) == target, bins)
+
+
+def _calibration(
+    raw: NDArray[np.float64], target: NDArray[np.int64], temperature: float, bins: int, suffix: str = ""
+) -> Numbers:
+    chances = metrics.softmax(raw, temperature)
+    correct = chances.argmax(axis=1) == target
+    ece = metrics.expected_calibration_error(chances.max(axis=1), correct, bins)
+    return {f"ece{suffix}": ece, f"nll{suffix}": metrics.nll(chances, target)}
+
+
+def _per_class(matrix: metrics.Ints, labels: Sequence[str]) -> Numbers:
+    found = metrics.per_class(matrix)
+    columns = zip(labels, found.precision, found.recall, found.f1, found.support, strict=True)
+    return {
+        label: {"precision": float(p), "recall": float(r), "f1": float(f1), "support": int(n)}
+        for label, p, r, f1, n in columns
+    }
+
+
+def _gain(scores: Scores, rival: str, resamples: int) -> Numbers:
+    """Fusion against one subset on the samples that both score, paired."""
+    shared = scores.scored(rival)
+    right, before = scores.correct(scores.full)[shared], scores.correct(rival)[shared]
+    gain, p = metrics.accuracy_gain(right, before, scores.group[shared], resamples=resamples)
+    return {"over": rival, **gain.flat("accuracy"), "p": p, "samples": int(shared.sum())}
+
+
+def _prediction_rows(scores: Scores, labels: Sequence[str], temperature: float) -> list[dict[str, Any]]:
+    raw = scores.logits[scores.full]
+    chances = metrics.softmax(raw, temperature).astype(np.float32)
+    return [
+        {
+            "id": scores.ids[row],
+            "split": scores.split,
+            "target": labels[scores.target[row]],
+            "prediction": labels[best := int(raw[row].argmax())],
+            "confidence": chances[row, best],
+            "modalities": "+".join(m for m in sorted(scores.present) if scores.present[m][row]),
+            "probabilities": chances[row],
+        }
+        for row in np.flatnonzero(scores.scored(scores.full))
+    ]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,200 @@
+"""Train, val or test for each sample: stratified, deterministic, and no group in two of them."""
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmpipe.errors import InvalidError
+from mmpipe.schema import SPLITS
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Its name, how many samples of each class it has, and which samples they are."""
+
+    name: str
+    counts: dict[int, int]
+    members: list[int]
+
+
+def assign(
+    ids: Sequence[str],
+    targets: Sequence[str],
+    groups: Sequence[str],
+    *,
+    test_fraction: float,
+    val_fraction: float,
+    fold: int,
+    seed: int,
+) -> list[str]:
+    """A split for each sample, which does not depend on the order of the samples.
+
+    The groups are dealt into round(1/test_fraction) folds; fold number `fold` is the test split, so that over
+    all folds every sample is tested once. Val is dealt out of the rest; `val_fraction` is of all samples.
+    Raises InvalidError `split-too-few` (no samples, one class, a class or split left empty) or `params`.
+    """
+    _check_enough(ids, targets)
+    folds = round(1 / test_fraction) if test_fraction else 1
+    if fold >= folds or (test_fraction and folds < 2):
+        allowed = f"split.test_fraction {test_fraction:g} makes folds 0 to {folds - 1}"
+        what = f"split.fold is {fold}, {allowed}"
+        raise InvalidError("params", what, where="params.yaml")
+    whole = _grouped(ids, targets, groups)
+    test: set[str] = set()
+    if test_fraction:
+        dealt = _deal(whole, [1 / folds] * folds, f"{seed}:test")
+        test = {group.name for group, number in zip(whole, dealt, strict=True) if number == fold}
+    rest = [group for group in whole if group.name not in test]
+    val = _val_names(rest, val_fraction * len(ids), f"{seed}:val")
+    splits = ["test" if name in test else "val" if name in val else "train" for name in groups]
+    check_classes(targets, splits, groups, wanted=_wanted(test_fraction, val_fraction))
+    return splits
+
+
+def keep_declared(
+    ids: Sequence[str],
+    targets: Sequence[str],
+    groups: Sequence[str],
+    declared: Sequence[str | None],
+    *,
+    val_fraction: float,
+    seed: int,
+) -> list[str]:
+    """The splits that the data declare; where they declare no val, it is dealt out of train.
+
+    Raises InvalidError `split-incomplete` (a row without one), `split-leak` (a group in two of them) or
+    `split-too-few`.
+    """
+    _check_enough(ids, targets)
+    without = [name for name, split in zip(ids, declared, strict=True) if split is None]
+    if without:
+        what = f"{len(without)} of {len(ids)} samples have none: {_listed(without)}"
+        raise InvalidError("split-incomplete", what, where="the split column")
+    splits = [str(split) for split in declared]
+    check_leaks(ids, splits, groups, what="near-identical or grouped samples")
+    if "val" not in splits and val_fraction:
+        train = [index for index, split in enumerate(splits) if split == "train"]
+        rest = _grouped(*([column[index] for index in train] for column in (ids, targets, groups)))
+        val = _val_names(rest, val_fraction * len(ids), f"{seed}:val")
+        splits = [
+            "val" if s == "train" and name in val else s for s, name in zip(splits, groups, strict=True)
+        ]
+    check_classes(targets, splits, groups, wanted={"train"})
+    return splits
+
+
+def check_leaks(ids: Sequence[str], splits: Sequence[str], keys: Sequence[str | None], *, what: str) -> None:
+    """Raise InvalidError `split-leak`, with counts and ids, where samples of one key lie in two splits."""
+    first: dict[str, int] = {}
+    leaks = []
+    for index, key in enumerate(keys):
+        if key is not None:
+            known = first.setdefault(key, index)
+            if splits[known] != splits[index]:
+                leaks.append(f"{ids[known]} ({splits[known]}) and {ids[index]} ({splits[index]})")
+    if leaks:
+        raise InvalidError("split-leak", f"{len(leaks)} {what} lie in two splits: {_listed(leaks)}")
+
+
+def check_classes(
+    targets: Sequence[str], splits: Sequence[str], groups: Sequence[str], *, wanted: set[str]
+) -> None:
+    """Raise InvalidError `split-too-few` where a wanted split is empty or train lacks a class."""
+    empty = [name for name in SPLITS if name in wanted and name not in splits]
+    if empty:
+        size = Counter(groups).most_common(1)[0][1]
+        what = f"no sample is left for {empty[0]}: {len(targets)} samples in {len(set(groups))} groups"
+        raise InvalidError("split-too-few", f"{what}, the largest of {size}")
+    trained = {target for target, split in zip(targets, splits, strict=True) if split == "train"}
+    for missing in sorted(set(targets) - trained):
+        members = [name for name, target in zip(groups, targets, strict=True) if target == missing]
+        where = f"{len(members)} samples in {len(set(members))} groups"
+        what = f"train has no sample of class {missing!r} ({where})"
+        near = difflib.get_close_matches(missing, sorted(trained), n=1)
+        raise InvalidError("split-too-few", what + (f", did you mean {near[0]!r}?" if near else ""))
+
+
+def counts(targets: Sequence[str], splits: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    """Samples of each split and class, and the sizes of groups, for the metrics."""
+    table = Counter(zip(splits, targets, strict=True))
+    classes = sorted(set(targets))
+    return {
+        "samples": {split: sum(table[split, name] for name in classes) for split in SPLITS},
+        "classes": {split: {name: table[split, name] for name in classes} for split in SPLITS},
+        "groups": len(set(groups)),
+        "largest_group": max(Counter(groups).values()),
+    }
+
+
+def _check_enough(ids: Sequence[str], targets: Sequence[str]) -> None:
+    if not ids:
+        raise InvalidError("split-too-few", "there are no samples")
+    if len(set(targets)) == 1:
+        raise InvalidError("split-too-few", f"all {len(ids)} samples are of one class, {targets[0]!r}")
+
+
+def _wanted(test_fraction: float, val_fraction: float) -> set[str]:
+    asked = {"test": test_fraction, "val": val_fraction, "train": 1.0}
+    return {name for name, fraction in asked.items() if fraction}
+
+
+def _grouped(ids: Sequence[str], targets: Sequence[str], groups: Sequence[str]) -> list[_Group]:
+    """The groups in the order of their names."""
+    number = {name: index for index, name in enumerate(sorted(set(targets)))}
+    found: dict[str, _Group] = {}
+    for index in sorted(range(len(ids)), key=lambda index: ids[index]):
+        group = found.setdefault(groups[index], _Group(groups[index], {}, []))
+        label = number[targets[index]]
+        group.counts[label] = group.counts.get(label, 0) + 1
+        group.members.append(index)
+    return [found[name] for name in sorted(found)]
+
+
+def _val_names(groups: Sequence[_Group], wanted: float, salt: str) -> set[str]:
+    """Names of groups that together hold about `wanted` samples."""
+    share = wanted / max(1, sum(len(group.members) for group in groups))
+    if not wanted:
+        return set()
+    dealt = _deal(groups, [share, 1 - share], salt)
+    return {group.name for group, number in zip(groups, dealt, strict=True) if number == 0}
+
+
+def _deal(groups: Sequence[_Group], shares: Sequence[float], salt: str) -> list[int]:
+    """The bin of each group. Largest first, equal ones in an order hashed from `salt`.
+
+    Each goes where it brings the bin's size and its counts of the group's classes nearest to the bin's share
+    (least sum of squared relative errors).
+    """
+    classes = 1 + max(max(group.counts) for group in groups)
+    totals = np.zeros(classes + 1)
+    for group in groups:
+        for label, size in group.counts.items():
+            totals[[label, classes]] += size
+    need = np.outer(shares, totals)  # still wanting, by bin and class; the last column is the size
+    weight = 1 / np.maximum(totals, 1) ** 2
+    order = sorted(range(len(groups)), key=lambda g: (-len(groups[g].members), _hash(salt, groups[g].name)))
+    bins = [0] * len(groups)
+    for index in order:
+        labels = [*groups[index].counts, classes]
+        numbers = np.array([*groups[index].counts.values(), len(groups[index].members)], np.float64)
+        gap = need[:, labels]
+        error = (((gap - numbers) ** 2 - gap**2) * weight[labels]).sum(axis=1)
+        bins[index] = int(np.argmin(np.round(error, 12)))
+        need[bins[index], labels] -= numbers
+    return bins
+
+
+def _hash(salt: str, name: str) -> str:
+    return hashlib.sha256(f"{salt}:{name}".encode()).hexdigest()
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""What `dvc.yaml` runs: load params, call, write."""

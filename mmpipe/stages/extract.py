@@ -1,0 +1,30 @@
+"""Stage `extract`: the feature table of one modality."""
+
+import sys
+
+from mmpipe import paths, schema, tables
+from mmpipe.errors import UsageError
+from mmpipe.features.extract import extract
+from mmpipe.features.extractor import Extractor
+from mmpipe.params import load
+from mmpipe.stages.process import run
+
+
+def main() -> None:
+    """`python -m mmpipe.stages.extract audio|image|text`."""
+    modality = sys.argv[1] if len(sys.argv) == 2 else ""
+    if modality not in schema.MODALITIES:
+        raise UsageError("usage", f"needs one of {', '.join(schema.MODALITIES)}, not {modality!r}")
+    settings = getattr(load(paths.PARAMS), modality).model_dump()
+    if modality == "text":
+        tokenizer = paths.TOKENIZER.read_text("utf-8")
+        settings = {"tokenizer_json": tokenizer, "max_tokens": settings["max_tokens"]}
+    samples = tables.read(paths.SAMPLES, schema.SAMPLES)
+    counts = extract(samples, Extractor(modality, settings), out=paths.features(modality), store=paths.STORE)
+    print(*counts.failures, sep="\n", end="", file=sys.stderr)  # noqa: T201
+    print(counts)  # noqa: T201
+    counts.check()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""Manifests and files → samples, quarantine and the row accounting."""
+
+from pathlib import Path
+
+from mmpipe import ingest, manifest, paths, schema, tables
+from mmpipe.files import write_json
+from mmpipe.inspection import Limits
+from mmpipe.params import load
+from mmpipe.stages.process import run
+
+
+def main() -> None:
+    """The tables are written first; then too many bad rows stop the run."""
+    params = load(paths.PARAMS)
+    columns = params.data.columns.model_dump()
+    rows = [
+        row
+        for path in dict.fromkeys(map(Path, params.data.manifests))
+        for row in manifest.read(path, columns)
+    ]
+    limits = Limits(**params.ingest.model_dump(exclude={"max_bad_fraction", "timeout_s"}))
+    found = ingest.ingest(rows, limits=limits, timeout_s=params.ingest.timeout_s)
+    tables.write_rows(paths.SAMPLES, found.samples, schema.SAMPLES)
+    tables.write_rows(paths.QUARANTINE, found.quarantine, schema.QUARANTINE)
+    write_json(paths.METRICS / "ingest.json", found.counts)
+    print(f"ingest: {ingest.summary(found.counts)}")  # noqa: T201
+    ingest.check(found.counts, max_bad_fraction=params.ingest.max_bad_fraction)
+
+
+if __name__ == "__main__":
+    run(main)

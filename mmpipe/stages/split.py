@@ -1,0 +1,60 @@
+"""Samples → train, val and test."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from mmpipe import groups, paths, schema, split, tables
+from mmpipe.files import write_json
+from mmpipe.params import Split, load
+from mmpipe.stages.process import run
+
+
+def main() -> None:
+    """Group, deal, check for leaks, write."""
+    on = load(paths.PARAMS).split
+    samples = tables.read(paths.SAMPLES, schema.SAMPLES).to_pydict()
+    ids, targets = samples["id"], samples["target"]
+    found = _groups(samples, on)
+    splits = _splits(samples, found.names, on)
+    for modality in ("image", "audio"):
+        split.check_leaks(
+            ids, splits, samples[f"{modality}_sha256"], what=f"samples with one {modality} file"
+        )
+    table = pa.table([ids, splits, found.names, targets], schema=schema.SPLIT)
+    tables.write(paths.SPLITS, table)
+    counts = split.counts(targets, splits, found.names)
+    write_json(paths.METRICS / "split.json", counts | {"near_duplicate_pairs": found.near_duplicate_pairs})
+    sizes = " + ".join(f"{number} {name}" for name, number in counts["samples"].items())
+    print(f"split: {len(ids)} samples = {sizes}, in {counts['groups']} groups")  # noqa: T201
+
+
+def _groups(samples: dict[str, list[Any]], on: Split) -> groups.Groups:
+    shared = [samples[name] for name in ("group", "image_sha256", "audio_sha256")]
+    if on.group_identical_text:
+        shared.append([text and groups.normalise_text(text) for text in samples["text"]])
+    return groups.find(
+        samples["id"],
+        shared=shared,
+        hashes=samples["image_phash"],
+        near_duplicate_bits=on.near_duplicate_bits,
+    )
+
+
+def _splits(samples: dict[str, list[Any]], names: list[str], on: Split) -> list[str]:
+    ids, targets, declared = samples["id"], samples["target"], samples["split"]
+    if any(declared):
+        return split.keep_declared(ids, targets, names, declared, val_fraction=on.val_fraction, seed=on.seed)
+    return split.assign(
+        ids,
+        targets,
+        names,
+        test_fraction=on.test_fraction,
+        val_fraction=on.val_fraction,
+        fold=on.fold,
+        seed=on.seed,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

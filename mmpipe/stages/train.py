@@ -1,0 +1,160 @@
+"""Features → a model bundle, its curves and its validation metrics."""
+
+import hashlib
+from importlib import metadata
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from mmpipe import augment, batches, files, paths, runtime, tables, train
+from mmpipe.calibration import fit_temperature
+from mmpipe.curves import Curves
+from mmpipe.errors import InvalidError
+from mmpipe.model.checkpoint import save_bundle
+from mmpipe.model.network import Network, build_model
+from mmpipe.params import Params, load
+from mmpipe.epochs import Epochs
+from mmpipe.resume import States
+from mmpipe.schema import MODALITIES
+from mmpipe.stages.process import run
+
+LIBRARIES = ("mmpipe", "numpy", "pyarrow", "safetensors", "tokenizers", "torch")
+Data = tuple[batches.Dataset, batches.Dataset]
+
+
+def main() -> None:
+    """Train, calibrate, save; say what went in."""
+    params = load(paths.PARAMS)
+    on = params.train
+    machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
+    labels = batches.label_names(paths.SPLITS)
+    data = _data(labels)
+    architecture = _architecture(params, data[0], len(labels))
+    runtime.seed_all(on.seed)
+    network = build_model(**architecture)
+    network.fit_moments(data[0])
+    provenance = _provenance(params, machine)
+    key = files.sha256(files.canonical_json(provenance).encode())[:16]
+    states = States(paths.CHECKPOINTS / key, key)
+    progress = _fit(network, data, params, machine, states)
+    metrics, temperature = _validate(network, data[1], progress)
+    config = _config(params, labels, data[0], temperature, provenance)
+    tokenizer = paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None
+    save_bundle(
+        paths.BUNDLE, network, config=config, architecture=architecture, metrics=metrics, tokenizer=tokenizer
+    )
+    files.write_json(paths.METRICS / "train.json", metrics)
+    states.clear()
+    print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
+
+
+def _data(labels: list[str]) -> Data:
+    features = {m: paths.features(m) for m in MODALITIES if paths.features(m).is_dir()}
+    train_set, val_set = (
+        batches.load(features, paths.SPLITS, name, labels=labels) for name in ("train", "val")
+    )
+    if len(train_set) < 2 or len(labels) < 2:
+        what = f"has {len(train_set)} train samples of {len(labels)} classes; 2 of 2 are the least"
+        raise InvalidError("split-too-few", what, where=str(paths.SPLITS))
+    return train_set, val_set
+
+
+def _architecture(params: Params, data: batches.Dataset, classes: int) -> dict[str, Any]:
+    """Flat numbers and names: the arguments of `build_model`."""
+    modalities = data.modalities
+    architecture: dict[str, Any] = {
+        "modalities": modalities,
+        "classes": classes,
+        "dim": params.model.dim,
+        "dropout": params.model.dropout,
+        "fusion": params.model.fusion,
+        "image_flip": params.augment.image_flip > 0,
+    }
+    if "audio" in modalities:
+        architecture["n_mels"] = data.facts["audio"]["shape"][-1]
+    if "text" in modalities:
+        architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
+    return architecture
+
+
+def _fit(
+    network: Network, data: Data, params: Params, machine: runtime.Runtime, states: States
+) -> train.Progress:
+    settings = train.Settings(**params.train.model_dump(exclude={"precision", "threads", "deterministic"}))
+    augmentation = augment.Settings(**params.augment.model_dump())
+    live = paths.PRIVATE / "live" / states.key
+    with Curves(live, paths.TENSORBOARD / states.key) as curves, Epochs(settings.epochs) as epochs:
+
+        def on_epoch(row: train.Row) -> None:
+            curves.log(row)
+            epochs.show(row)
+
+        progress = train.fit(
+            network,
+            data,
+            settings,
+            augmentation=augmentation,
+            machine=machine,
+            states=states,
+            on_epoch=on_epoch,
+        )
+    curves.publish(paths.PLOTS / "train")
+    return progress
+
+
+def _validate(
+    network: Network, val: batches.Dataset, progress: train.Progress
+) -> tuple[dict[str, Any], float]:
+    """Metrics of the chosen epoch, and the temperature fitted on the validation split, both in float32."""
+    metrics: dict[str, Any] = {
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+    if len(val) == 0:
+        return metrics, 1.0
+    row = progress.history[progress.best_epoch]
+    logits, target = train.evaluate(network, val, runtime.Runtime(network.device, runtime.FLOAT32))
+    temperature = round(fit_temperature(logits.double().cpu().numpy(), target.cpu().numpy()), 6)
+    return {**metrics, "val_loss": row["val_loss"], "val_accuracy": row["val_accuracy"]}, temperature
+
+
+def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
+    """Everything the weights are a function of."""
+    sections = {"image", "audio", "text", "model", "augment", "train"}
+    code = paths.code_fingerprint("train")
+    return {
+        "params": params.model_dump(mode="json", include=sections),
+        "data_sha256": _data_digest(),
+        "code_sha256": files.sha256_file(code) if code.is_file() else None,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "machine": machine.describe(),
+    }
+
+
+def _data_digest() -> str:
+    """sha256 over the hashes of every table the training reads."""
+    inputs = [paths.SPLITS, *([paths.TOKENIZER] if paths.TOKENIZER.is_file() else [])]
+    for modality in MODALITIES:
+        if paths.features(modality).is_dir():
+            inputs += tables.shards(paths.features(modality))
+    lines = "".join(f"{files.sha256_file(path)}  {path.as_posix()}\n" for path in inputs)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _config(
+    params: Params, labels: list[str], data: batches.Dataset, temperature: float, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        **provenance,
+        "task": params.model.task,
+        "labels": labels,
+        "temperature": temperature,
+        "preprocessing": {m: getattr(params, m).model_dump(mode="json") for m in data.modalities},
+        "features": {m: data.facts[m] for m in data.modalities},
+        "samples": {"train": len(data)},
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Parquet in and out: schema checked, page checksums, fixed writer options; same rows → same bytes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmpipe.errors import InvalidError, NotFoundError, VerificationError
+from mmpipe.files import atomic_path
+
+
+def write(path: Path, table: pa.Table, *, compression: str = "zstd") -> None:
+    """Write one Parquet file atomically. Use lz4 for pixels and spectrograms, zstd for the rest."""
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table.combine_chunks(),
+            temporary,
+            compression=compression,
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+            row_group_size=65_536,
+            data_page_size=1 << 20,
+            store_schema=True,
+        )
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write a list of dicts in the given order."""
+    write(path, pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def read(path: Path, schema: pa.Schema | None = None, *, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file, verifying its page checksums and, if given, its schema.
+
+    Raises NotFoundError, VerificationError (`table-schema` for a damaged page) or InvalidError (other schema).
+    """
+    if not path.is_file():
+        raise NotFoundError("table-schema", "does not exist", where=str(path), fix="run `dvc repro`")
+    try:
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise VerificationError("table-schema", f"is damaged ({error})", where=str(path)) from error
+    if schema is not None and columns is None and not table.schema.equals(schema):
+        raise InvalidError("table-schema", "has other columns than this version expects", where=str(path))
+    return table
+
+
+def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read one small Parquet file as a list of dicts."""
+    rows: list[dict[str, Any]] = read(path, schema).to_pylist()
+    return rows
+
+
+def shards(folder: Path) -> list[Path]:
+    """The Parquet files of a sharded table, in order."""
+    found = sorted(folder.glob("part-*.parquet"))
+    if not found:
+        raise NotFoundError("table-schema", "holds no shards", where=str(folder), fix="run `dvc repro`")
+    return found
+
+
+def read_shards(folder: Path) -> Iterator[pa.Table]:
+    """The tables of a sharded table, in order, one in memory at a time."""
+    for path in shards(folder):
+        yield read(path)

@@ -1,0 +1,277 @@
+"""The optimisation loop: what it computes is a function of its arguments, however often it is interrupted."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmpipe import augment, batches, runtime
+from mmpipe.errors import MmpipeError
+from mmpipe.interrupt import Interrupt
+from mmpipe.model.network import Network
+from mmpipe.resume import States
+from mmpipe.tasks import classify
+
+Row = dict[str, float]
+VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Meanings are those of `train` in params.yaml."""
+
+    seed: int = 0
+    epochs: int = 30
+    patience: int = 10
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    label_smoothing: float = 0.1
+    class_weights: str = "none"
+    modality_dropout: float = 0.3
+    auxiliary: float = 0.5
+    ema: float = 0.0
+    max_grad_norm: float = 1.0
+    checkpoint_steps: int = 50
+
+
+@dataclass
+class Progress:
+    """Where a training stands: the next step to do, and a row for each epoch done."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+def fit(
+    network: Network,
+    data: tuple[batches.Dataset, batches.Dataset],
+    settings: Settings,
+    *,
+    augmentation: augment.Settings,
+    machine: runtime.Runtime,
+    states: States,
+    on_epoch: Callable[[Row], None],
+) -> Progress:
+    """Train on `data[0]`, choose the epoch by the loss on `data[1]`, and leave its weights in `network`.
+
+    Goes on from the newest state in `states`; `on_epoch` gets a row for every epoch, replayed ones too.
+    SIGTERM and SIGINT save a state first. Raises MmpipeError `train-not-finite` at the first step without a
+    finite loss or gradient.
+    """
+    run = _Training(network, data, settings, augmentation, machine, states)
+    run.restore()
+    for row in run.progress.history:
+        on_epoch(row)
+    with Interrupt() as interrupt:
+        while not run.finished:
+            run.epoch(interrupt)
+            on_epoch(run.progress.history[-1])
+    network.load_state_dict(run.best)
+    return run.progress
+
+
+def evaluate(model: Network, data: batches.Dataset, machine: runtime.Runtime) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and targets (N,) of a whole dataset, in its order, on its device."""
+    model.eval()
+    logits, rows = [], np.arange(len(data))
+    with torch.no_grad(), autocast(machine):
+        for part in batches.chunks(rows, VALIDATION_BATCH):
+            logits.append(model(data.batch(part).to(machine.device)).logits)
+    return torch.cat(logits), data.target.to(machine.device)
+
+
+def autocast(machine: runtime.Runtime) -> torch.autocast:
+    """The context in which forward passes run."""
+    on = machine.dtype == torch.bfloat16
+    return torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=on)
+
+
+def learning_rate(step: int, *, total: int, warmup: int, peak: float) -> float:
+    """Linear to `peak` over `warmup` steps, then half a cosine to 0 at `total`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+class _Training:
+    """The moving parts of one run, and how they are saved and restored."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: tuple[batches.Dataset, batches.Dataset],
+        settings: Settings,
+        augmentation: augment.Settings,
+        machine: runtime.Runtime,
+        states: States,
+    ) -> None:
+        self.settings, self.augmentation, self.machine, self.states = settings, augmentation, machine, states
+        self.network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(network) if settings.ema else None
+        self.train, self.val = (part.to(machine.device) for part in data)
+        self.names = [name for name, _ in network.named_parameters()]
+        self.optimizer = _optimizer(network, settings)
+        self.steps = len(batches.chunks(np.arange(len(self.train)), settings.batch_size))
+        self.losses = torch.zeros(self.steps, device=machine.device)
+        self.progress = Progress()
+        self.best = _clone(network)
+        counts = torch.bincount(self.train.target, minlength=network.classes).cpu()
+        weights = classify.class_weights(counts, kind=settings.class_weights)
+        self.weights = None if weights is None else weights.to(machine.device)
+
+    @property
+    def model(self) -> Network:
+        """What is evaluated and kept."""
+        return self.average if self.average is not None else self.network
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or validation has not improved for `patience` of them."""
+        done = self.progress
+        return (
+            done.epoch >= self.settings.epochs or done.epoch - 1 - done.best_epoch >= self.settings.patience
+        )
+
+    def epoch(self, interrupt: Interrupt) -> None:
+        """Do the rest of the epoch that progress stands in, validate, and save."""
+        rows = batches.order(len(self.train), seed=self.settings.seed, epoch=self.progress.epoch)
+        parts = batches.chunks(rows, self.settings.batch_size)
+        while self.progress.step < self.steps:
+            self._step(parts[self.progress.step])
+            self.progress.step += 1
+            due = self.progress.step % self.settings.checkpoint_steps == 0
+            if interrupt.pending or (due and self.progress.step < self.steps):
+                self.save()
+            interrupt.deliver()
+        self._check_finite()
+        self._close_epoch()
+        self.save()
+        interrupt.deliver()
+
+    def save(self) -> None:
+        """Write all that the next step depends on."""
+        self._check_finite()
+        tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        if self.average is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            tensors |= {f"adam.{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
+        self.states.save({**tensors, "losses": self.losses}, asdict(self.progress))
+
+    def restore(self) -> None:
+        """Go back to the newest saved state, if there is one."""
+        if (found := self.states.load()) is None:
+            return
+        tensors, progress = found
+        self.progress = Progress(**progress)
+        self.losses.copy_(tensors["losses"])
+        self.network.load_state_dict(_under("model.", tensors))
+        self.best = _under("best.", tensors)
+        if self.average is not None:
+            self.average.load_state_dict(_under("ema.", tensors))
+        for name, parameter in self.network.named_parameters():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (saved := tensors.get(f"adam.{key}.{name}")) is not None:
+                    like = torch.zeros((), device=saved.device) if key == "step" else parameter.detach()
+                    self.optimizer.state[parameter][key] = torch.empty_like(like).copy_(saved)
+
+    def _step(self, rows: NDArray[np.int64]) -> None:
+        """One update of the weights. All chance in it comes from (seed, epoch, step)."""
+        settings, progress = self.settings, self.progress
+        runtime.seed_all(settings.seed, progress.epoch, progress.step)
+        done, total = progress.epoch * self.steps + progress.step, settings.epochs * self.steps
+        warmup = int(settings.warmup_fraction * total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(done, total=total, warmup=warmup, peak=settings.lr)
+        self.network.train()
+        loss = self._loss(self.train.batch(rows).to(self.machine.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            _average(self.average, self.network, min(settings.ema, (1 + done) / (10 + done)))
+        self.losses[progress.step] = loss.detach() + 0 * norm  # not finite if either is not
+        if self.machine.device.type == "cpu":
+            self._check_finite(last=progress.step)
+
+    def _loss(self, batch: batches.Batch) -> Tensor:
+        settings = self.settings
+        batch = augment.apply(batch, self.augmentation, drop_token=self.network.drop_token)
+        present = augment.drop_modalities(batch.present, settings.modality_dropout)
+        with autocast(self.machine):
+            output = self.network(batch, present)
+        return classify.loss(
+            output,
+            batch.target,
+            batch.present,
+            class_weights=self.weights,
+            label_smoothing=settings.label_smoothing,
+            auxiliary=settings.auxiliary,
+        )
+
+    def _check_finite(self, last: int | None = None) -> None:
+        """Raise at the first step of this epoch whose loss or gradient is NaN or infinite."""
+        steps = self.progress.step if last is None else last + 1
+        bad = (~self.losses[:steps].isfinite()).nonzero()
+        if len(bad):
+            what = (
+                f"the loss or its gradient is not finite at epoch {self.progress.epoch}, step {int(bad[0])}"
+            )
+            done = f"stopped; the last good state is kept in {self.states.folder}"
+            raise MmpipeError("train-not-finite", what, done=done)
+
+    def _close_epoch(self) -> None:
+        """Validate, note the row, keep the weights if they are the best so far."""
+        progress = self.progress
+        row: Row = {"epoch": progress.epoch, "train_loss": round(float(self.losses.double().mean()), 6)}
+        row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
+        if len(self.val):
+            logits, target = evaluate(self.model, self.val, self.machine)
+            row["val_loss"] = round(float(nn.functional.cross_entropy(logits.double(), target)), 6)
+            row["val_accuracy"] = round(float((logits.argmax(1) == target).double().mean()), 6)
+        past = [old["val_loss"] for old in progress.history if "val_loss" in old]
+        if "val_loss" not in row or row["val_loss"] < min(past, default=math.inf):
+            progress.best_epoch = progress.epoch
+            self.best = _clone(self.model)
+        progress.history.append(row)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        self.losses.zero_()
+
+
+def _optimizer(network: Network, settings: Settings) -> torch.optim.AdamW:
+    """No weight decay on biases, norms and other vectors."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+
+
+def _average(average: Network, network: Network, decay: float) -> None:
+    """Move the running mean of weights and buffers towards the present ones."""
+    with torch.no_grad():
+        for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, 1 - decay)
+            else:
+                mean.copy_(now)
+
+
+def _clone(network: Network) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

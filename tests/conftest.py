@@ -1,0 +1,15 @@
+"""What every test may count on: no colours, no analytics, and the repository's own root."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.update(NO_COLOR="1", DVC_NO_ANALYTICS="1", TERM="dumb")
+os.environ.pop("MMPIPE_DEBUG", None)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).parents[1]

@@ -1,0 +1,235 @@
+"""The page: complete, same bytes every time, nothing outside it, and nothing of a stranger's runs in it."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from mmpipe import charts, embed, report, schema, scorecard
+from mmpipe.errors import NotFoundError, SampleError
+
+EVIL = '<script>alert("x")</script>'
+BIDI = "safe\u202etxt.exe\u2066"
+LABELS = ["cat", EVIL, "$\\frac{a}$ =1+1"]
+
+
+def scores(rng: np.random.Generator, count: int, split: str = "test") -> scorecard.Scores:
+    """Three modalities that agree with the target to different degrees."""
+    target = rng.integers(0, len(LABELS), count)
+    present = {m: rng.random(count) < 0.8 for m in schema.MODALITIES}
+    present["text"] |= ~present["image"] & ~present["audio"]
+    logits = {
+        name: rng.normal(0, 1, (count, len(LABELS)))
+        + 1.2 * np.eye(len(LABELS))[target] * len(name.split("+"))
+        for name in scorecard.subsets_of(schema.MODALITIES)
+    }
+    ids = [f"{split}-{n:03d}{EVIL if n % 5 == 0 else ''}" for n in range(count)]
+    return scorecard.Scores(split, ids, target, np.array(ids), present, logits, dropped=1)
+
+
+def picture(rng: np.random.Generator) -> bytes:
+    return cv2.imencode(".png", rng.integers(0, 255, (300, 200, 3), np.uint8))[1].tobytes()
+
+
+def sound(rng: np.random.Generator) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, rng.normal(0, 0.1, 4000), 8000, format="OGG")
+    return out.getvalue()
+
+
+def tables(root: Path, rng: np.random.Generator, *parts: scorecard.Scores) -> tuple[pa.Table, pa.Table]:
+    """`schema.SAMPLES` with real files below `root`, and `schema.SPLIT`."""
+    samples, splits = [], []
+    for part in parts:
+        for n, (name, target) in enumerate(zip(part.ids, part.target, strict=True)):
+            row = dict.fromkeys(schema.SAMPLES.names) | {"id": name, "source": "m.csv:1", "warnings": []}
+            row["target"] = LABELS[target]
+            if part.present["image"][n]:
+                (root / f"{part.split}{n}.png").write_bytes(picture(rng))
+                row |= {"image_path": f"{part.split}{n}.png", "image_sha256": "0"}
+                row |= {"image_width": 200, "image_height": 300 + n}
+            if part.present["audio"][n]:
+                (root / f"{part.split}{n}.ogg").write_bytes(sound(rng))
+                row |= {
+                    "audio_path": f"{part.split}{n}.ogg",
+                    "audio_sha256": "0",
+                    "audio_duration_s": 0.5 + n,
+                }
+            if part.present["text"][n]:
+                row |= {"text": f"{EVIL} {BIDI} number {n}", "text_sha256": "0"}
+            samples.append(row)
+            splits.append({"id": name, "split": part.split, "group": name, "target": row["target"]})
+    return pa.Table.from_pylist(samples, schema.SAMPLES), pa.Table.from_pylist(splits, schema.SPLIT)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> report.Inputs:
+    root = tmp_path_factory.mktemp("workspace")
+    rng = np.random.default_rng(0)
+    test, val = scores(rng, 60), scores(rng, 20, "val")
+    samples, splits = tables(root, rng, test, val)
+    aside = {"id": "x", "source": "m.csv", "modality": "image", "sha256": None, "message": f"is {EVIL}"}
+    codes = ["image-damaged", "image-damaged", "row-duplicate"]
+    rows = [aside | {"row": n, "code": code} for n, code in enumerate(codes)]
+    found = scorecard.measure(test, LABELS, temperature=1.7, resamples=100, bins=15)
+    steps = [float(n) for n in range(5)]
+    return report.Inputs(
+        root=root,
+        samples=samples,
+        quarantine=pa.Table.from_pylist(rows, schema.QUARANTINE),
+        splits=splits,
+        predictions=scorecard.predictions([val, test], LABELS, temperature=1.7),
+        evaluation=json.loads(json.dumps(found)),
+        training={"epochs": 5, "val_loss": 0.5},
+        curves={"train_loss": (steps, steps), "val_loss": (steps, steps), "learning_rate": (steps, steps)},
+        config={"labels": LABELS, "data_sha256": "ab12", "params": {"train": {"lr": 0.001, "note": EVIL}}},
+    )
+
+
+@pytest.fixture(scope="module")
+def page(inputs) -> str:
+    return report.render(inputs, examples=4)
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "path", "use", "rect", "!doctype"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_nothing_outside_the_page_is_loaded(page):
+    found = Elements(page)
+    loading = ("src", "href", "srcset", "poster", "data", "action", "background", "xlink:href")
+    targets = [attributes[name] for _, attributes in found.tags for name in loading if name in attributes]
+    assert len(targets) > 20
+    assert [t for t in targets if not re.match(r"#|data:(image/jpeg|audio/ogg);base64,", t)] == []
+    rest = re.sub(r'base64,[^"]*', "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", rest)
+
+
+def test_nothing_runs(page):
+    found = Elements(page)
+    assert not {"script", "iframe", "object", "embed", "link", "base"} & {tag for tag, _ in found.tags}
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert found.open == []  # what strangers wrote closed none of our elements
+    assert "".join(found.words).count(EVIL) >= 9  # in labels, ids, texts, messages: all as words
+
+
+def test_reordering_characters_are_written_out(page):
+    assert not set("\u202e\u2066\x1b") & set(page)
+    assert "safe⟨U+202E⟩txt.exe⟨U+2066⟩" in page
+
+
+def test_says_what_was_measured(page, inputs):
+    words = re.sub(r"\s+", " ", "".join(Elements(page).words))
+    found = inputs.evaluation
+    assert f"{100 * found['accuracy']:.1f} %" in words
+    assert f"{100 * found['accuracy_low']:.1f} – {100 * found['accuracy_high']:.1f} %" in words
+    assert "83 rows in = 80 kept + 2 quarantined + 1 duplicates" in words
+    assert "fusion " in words.lower()
+    assert found["fusion_gain"]["over"] in words
+    for word in (
+        "image-damaged",
+        "restore the file from its source",
+        "train.lr",
+        "0.001",
+        "ab12",
+        "learning rate",
+    ):
+        assert word in words
+
+
+def test_same_inputs_same_bytes(page, inputs):
+    assert report.render(inputs, examples=4) == page
+    assert not re.search(r"20\d\d-\d\d-\d\d", page)
+
+
+def test_every_picture_and_chart_has_a_name(page):
+    found = Elements(page).tags
+    pictures = [attributes.get("alt") for tag, attributes in found if tag == "img"]
+    drawings = [attributes.get("aria-label") for tag, attributes in found if tag == "svg"]
+    assert pictures and all(pictures)
+    assert len(drawings) == 9 and all(drawings)
+
+
+def test_gallery_shows_the_surest(inputs):
+    for right in (True, False):
+        shown = report.gallery.choose(inputs.predictions, inputs.samples, inputs.root, right=right, count=4)
+        rows = [r for r in inputs.predictions.to_pylist() if r["split"] == "test"]
+        wanted = [r["confidence"] for r in rows if (r["prediction"] == r["target"]) == right]
+        assert [item.confidence for item in shown] == sorted(wanted, reverse=True)[:4]
+        assert any(item.picture for item in shown) and any(item.sound for item in shown)
+
+
+def test_sound_is_the_files_own_bytes_when_small(tmp_path):
+    data = sound(np.random.default_rng(1))
+    (tmp_path / "a.mp3").write_bytes(data)  # a wrong name: the bytes say what it is
+    uri = embed.sound(tmp_path / "a.mp3", max_bytes=len(data))
+    assert uri == "data:audio/ogg;base64," + base64.b64encode(data).decode()
+    with pytest.raises(SampleError, match="file-too-large"):
+        embed.sound(tmp_path / "a.mp3", max_bytes=len(data) - 1)
+
+
+def test_picture_is_made_anew_and_small(tmp_path):
+    data = picture(np.random.default_rng(2))
+    (tmp_path / "a.png").write_bytes(data)
+    encoded = base64.b64decode(
+        embed.picture(tmp_path / "a.png", side=50).removeprefix("data:image/jpeg;base64,")
+    )
+    assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (50, 33, 3)
+
+
+def test_visible_keeps_scripts_and_marks_tricks():
+    family = "👩\u200d👧 naïve עברית"
+    assert embed.visible(family) == family
+    assert embed.visible("a\x1b[31m\u200b") == "a⟨U+001B⟩[31m⟨U+200B⟩"
+    assert embed.visible("x" * 20, 10) == "x" * 10 + " …"
+
+
+def test_a_file_that_is_gone_is_said(inputs, tmp_path):
+    shown = report.gallery.choose(inputs.predictions, inputs.samples, tmp_path, right=True, count=4)
+    assert any(item.picture_note and "does not exist" in item.picture_note for item in shown)
+
+
+def test_charts_cope_with_one_value_and_many_classes():
+    assert charts.histogram([3.0], xlabel="x", title="one").count("<svg") == 1
+    assert charts.histogram([1.0, 10.0, 1e6], xlabel="x", title="wide", log=True).count("1,000") == 1
+    assert charts.heat_map(np.zeros((2, 2), int), ["a", "b"], title="none").count("<svg") == 1
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(NotFoundError, match=r"samples\.parquet"):
+        report.read(tmp_path)
+
+
+def test_curves_are_read_from_dvclive(tmp_path):
+    (tmp_path / "train_loss.tsv").write_text("step\ttrain_loss\n0\t1.5\n1\t0.5\n")
+    assert report.read_curves(tmp_path) == {"train_loss": ([0.0, 1.0], [1.5, 0.5])}
