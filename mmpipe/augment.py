@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmpipe.batches import Batch
+from mmpipe.batches import PAD, Batch
 from mmpipe.model.encoders import length_mask
 
 
@@ -32,15 +32,15 @@ class Settings:
     token_dropout: float = 0.0
 
 
-def apply(batch: Batch, settings: Settings, *, drop_token: int) -> Batch:
-    """The batch with changed inputs. `drop_token`: the id that stands for a dropped token."""
+def apply(batch: Batch, settings: Settings) -> Batch:
+    """The batch with changed inputs."""
     inputs, lengths = dict(batch.inputs), dict(batch.lengths)
     if "image" in inputs:
         inputs["image"] = image(inputs["image"], settings)
     if "audio" in inputs:
         inputs["audio"], lengths["audio"] = audio(inputs["audio"], lengths["audio"], settings)
     if "text" in inputs:
-        inputs["text"] = tokens(inputs["text"], lengths["text"], settings.token_dropout, drop_token)
+        inputs["text"] = tokens(inputs["text"], lengths["text"], settings.token_dropout)
     return replace(batch, inputs=inputs, lengths=lengths)
 
 
@@ -81,11 +81,11 @@ def audio(x: Tensor, lengths: Tensor, settings: Settings) -> tuple[Tensor, Tenso
     return x * valid, lengths
 
 
-def tokens(x: Tensor, lengths: Tensor, probability: float, drop_token: int) -> Tensor:
-    """(B, T) token ids, some of them replaced by `drop_token`."""
+def tokens(x: Tensor, lengths: Tensor, probability: float) -> Tensor:
+    """(B, T) token ids, some of them replaced by padding."""
     hit = torch.rand(x.shape, device=x.device) < probability
     inside = length_mask(lengths, x.shape[1]).bool()
-    return torch.where(hit & inside, torch.full_like(x, drop_token), x)
+    return torch.where(hit & inside, torch.full_like(x, PAD), x)
 
 
 def drop_modalities(present: Mapping[str, Tensor], probability: float) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from mmpipe import schema, tables
 from mmpipe.errors import InvalidError, VerificationError
 
+PAD = 0
+"""Token id that stands for nothing: padding, or a token dropped in training."""
 WIDTH_STEP = 16
 """Batches of varying length are padded to a multiple of this: few shapes, so kernels are planned once."""
 
@@ -136,6 +138,13 @@ class Dataset:
         mean = total / len(flat)
         deviation = (square / len(flat) - mean.square()).clamp(min=1e-8).sqrt()
         return mean.float(), deviation.float()
+
+    def containing(self, modality: str, vocabulary: int) -> Tensor:
+        """How many samples have each token id: int64 (vocabulary,)."""
+        column, counts = self.columns[modality], torch.zeros(vocabulary, dtype=torch.int64)
+        for start, length in zip(column.start.tolist(), column.lengths.tolist(), strict=True):
+            counts[torch.unique(column.values[start : start + length].long())] += 1
+        return counts
 
     def to(self, device: torch.device) -> "Dataset":
         """The dataset on `device` if at most half of its free memory is needed, else as it is."""

@@ -27,6 +27,9 @@ _THEME = {
 }
 """Stand-ins that matplotlib knows → the page's CSS variables."""
 
+WIDE = 8.4
+"""Inches at 96 px: the width of a chart with a row a name."""
+
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -53,7 +56,7 @@ _STYLE = {
 def stacked_bars(counts: Mapping[str, Sequence[int]], parts: Sequence[str], *, title: str) -> Markup:
     """One horizontal bar a key, made of `parts`; the first key on top."""
     with _style():
-        figure, axes = _figure(6.4, 0.9 + 0.24 * len(counts))
+        figure, axes = _figure(WIDE, 0.9 + 0.24 * len(counts))
         left = np.zeros(len(counts))
         for part, colour, values in zip(parts, SERIES, np.array([*counts.values()]).T, strict=False):
             axes.barh(range(len(counts)), values, left=left, color=colour, height=0.72, label=part)
@@ -83,15 +86,16 @@ def histogram(values: Sequence[float], *, xlabel: str, title: str, log: bool = F
 
 
 def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str) -> Markup:
-    """One line a key: (steps, values)."""
+    """One line a key: (steps, values). The key `val` has the second colour even alone."""
     with _style():
         figure, axes = _figure(3.6, 2.4)
         for number, (name, (steps, values)) in enumerate(series.items()):
-            axes.plot(steps, values, color=SERIES[number % len(SERIES)], label=name, linewidth=1.6)
+            colour = SERIES[1 if name == "val" else number % len(SERIES)]
+            axes.plot(steps, values, color=colour, label=name, linewidth=1.6)
         axes.set_xlabel("step")
         axes.set_title(title, fontsize=9.5, loc="left")
         axes.grid()
-        if len(series) > 1:
+        if list(series) != [title]:
             axes.legend(fontsize=8)
         return _svg(figure, f"{title} by step")
 
@@ -141,7 +145,7 @@ def reliability(found: Mapping[str, Reliability], *, title: str) -> Markup:
 def intervals(estimates: Mapping[str, Estimate], *, xlabel: str, title: str) -> Markup:
     """One point with its 95 % interval a key; the first key on top."""
     with _style():
-        figure, axes = _figure(6.4, 0.9 + 0.3 * len(estimates))
+        figure, axes = _figure(WIDE, 0.9 + 0.3 * len(estimates))
         values = np.array([[e.value, e.low, e.high] for e in estimates.values()])
         places = np.arange(len(estimates))
         axes.hlines(places, values[:, 1], values[:, 2], color=SERIES[0], linewidth=2.4, alpha=0.55)

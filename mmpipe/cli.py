@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from mmpipe import __version__
 from mmpipe.errors import FIXES, UsageError
+from mmpipe.paths import BUNDLE, PARAMS
 from mmpipe.stages.process import status
 from mmpipe.terminal import printable
 
@@ -72,7 +73,7 @@ def init(
     target: Annotated[str | None, typer.Option(help="The column with the labels.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a workspace: dvc.yaml, a params.yaml that fits the data, git and DVC set up."""
+    """Make a workspace whose params.yaml fits the data; git and DVC are set up."""
     from mmpipe import init as workspace
 
     if corpus not in ("stamps", "shapes", "none"):
@@ -93,11 +94,11 @@ def init(
     mmpipe params --json
 """)
 def params(
-    file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
+    file: Annotated[Path, typer.Argument(help="The file to check.")] = PARAMS,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema instead.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check params.yaml and print every parameter with its value and meaning."""
+    """Check params.yaml and print every parameter."""
     from mmpipe import params as parameters
     from mmpipe.files import canonical_json
 
@@ -157,41 +158,84 @@ def samples(as_json: Json = False) -> None:
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
     mmpipe predict rows.csv -o predictions.parquet
+    mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
 """)
 def predict(
-    table: Annotated[
-        Path | None, typer.Argument(help="A table of samples, with columns as in training.")
-    ] = None,
+    table: Annotated[Path | None, typer.Argument(help="A CSV, JSONL or Parquet table of samples.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
-    model: Annotated[Path, typer.Option(help="The folder of a model bundle.")] = Path("models/fusion"),
+    model: Annotated[Path, typer.Option(help="The folder of a model bundle.")] = BUNDLE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Parquet to write for a table.")
+        Path | None,
+        typer.Option("--output", "-o", help="For a table: the .parquet, .jsonl or .csv to write."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=NAME of a table's column; unless given, as params.yaml here says."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict one sample from any of its modalities, or a table of samples, by the bundle alone."""
-    one = {
-        key: value for key, value in (("image", image), ("text", text), ("audio", audio)) if value is not None
-    }
-    if (table is None) == (not one) or (output is not None and table is None):
-        raise UsageError(
-            "usage", "give --image, --text and --audio as far as there are such, or a TABLE with -o"
-        )
-    if table is not None and output is None:
-        raise UsageError("usage", "a TABLE needs -o FILE.parquet for its predictions")
-    from mmpipe.commands.predict import predict_one, predict_table
-
+    """Predict one sample, of any modalities, or a table."""
+    given = [
+        name
+        for name, value in (("--image", image), ("--text", text), ("--audio", audio))
+        if value is not None
+    ]
+    if (table is None) != (output is None) or (table is None) == (not given):
+        what = "give either --image, --text and --audio as far as there are such, or a TABLE with -o FILE"
+        raise UsageError("usage", what)
     if table is not None and output is not None:
-        predict_table(model, table, output)
+        _predict_table(model, table, output, column or [], as_json=as_json)
+        return
+    from mmpipe.predict import load
+
+    found = load(model).predict(image=image, text=text, audio=audio)
+    ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
+    if as_json:
+        _print_json({**vars(found), "probabilities": dict(ranked)})
     else:
-        predict_one(model, one, as_json=as_json)
+        used = "+".join(found.modalities)
+        _print_lines(
+            [f"{found.label}  (from {used})", *(f"  {chance:6.1%}  {label}" for label, chance in ranked[:5])]
+        )
 
 
-@command("mmpipe version --json")
+def _predict_table(model: Path, table: Path, output: Path, column: list[str], *, as_json: bool) -> None:
+    columns = _columns(column)
+    from mmpipe.predict import load
+    from mmpipe.predict_table import predict_table
+
+    counts = predict_table(load(model), table, output, columns=columns)
+    if as_json:
+        _print_json(vars(counts))
+        return
+    refused = sum(counts.refused.values())
+    _print_lines(
+        [f"{counts.rows} rows = {counts.predicted} predicted + {refused} refused{_listed(counts.refused)}"]
+    )
+
+
+def _columns(given: list[str]) -> dict[str, str | None]:
+    """Which column of a table holds what: as params.yaml here says, changed by `given`."""
+    from mmpipe import manifest, params
+
+    own = params.load(PARAMS).data.columns.model_dump() if PARAMS.is_file() else manifest.COLUMNS
+    columns = {**own, "target": None, "group": None, "split": None}
+    for pair in given:
+        key, equals, name = pair.partition("=")
+        if not equals or key not in ("id", "image", "text", "text_path", "audio"):
+            raise UsageError("usage", f"--column is id, image, text, text_path or audio = NAME, not {pair!r}")
+        columns[key] = name or None
+    return columns
+
+
+@command("""
+    mmpipe version
+    mmpipe version --json
+""")
 def version(as_json: Json = False) -> None:
-    """Print the versions of mmpipe and of the libraries that its results depend on."""
+    """Print the versions that results depend on."""
     import platform
     from importlib import metadata
 

@@ -24,7 +24,7 @@ class Curves:
         for folder in (live, tensorboard):
             shutil.rmtree(folder, ignore_errors=True)
         self._folder = live
-        self._live = Live(dir=str(live), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+        self._live = _Live(dir=str(live), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
         self._board = SummaryWriter(str(tensorboard))
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -53,3 +53,10 @@ class Curves:
     def __exit__(self, *_: object) -> None:
         self._live.end()
         self._board.close()
+
+
+class _Live(Live):  # type: ignore[misc]
+    """DVCLive that does not look at git: DVC tracks the stage, and a new workspace has no commit yet."""
+
+    def _init_dvc(self) -> None:
+        """Nothing (DVCLive 3.49 ends with "Empty git repo" here)."""

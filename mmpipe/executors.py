@@ -8,13 +8,16 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from mmpipe.errors import MmpipeError, UsageError
@@ -106,7 +109,8 @@ class _Worker:
         self.beat = context.RawArray("d", [NOT_BEGUN, 0.0])
         arguments = (theirs, function, self.beat, str(Path.cwd()))
         self.process = context.Process(target=work, args=arguments, daemon=True)
-        self.process.start()
+        with _no_main_module():
+            self.process.start()
         theirs.close()
         self.task: _Task | None = None
         self.tried = False
@@ -236,3 +240,14 @@ def _context(preload: Sequence[str]) -> ForkServerContext:
         os.environ.clear()
         os.environ.update(before)
     return context
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Workers need nothing of the main module: spare each of them importing it, and all it imports."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -96,33 +96,36 @@ class _Module:
 @cache
 def _read(source: bytes, package: str) -> _Module:
     tree = ast.parse(source)
-    imports = frozenset(imported for node in ast.walk(tree) for imported in _imported(node, package))
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            body = getattr(node, field, None)
-            if isinstance(body, list):
-                setattr(node, field, [statement for statement in body if not _is_comment(statement)])
-    strings = frozenset(_strings(tree)) if imports & LOADERS else frozenset[str]()
+    nodes = list(ast.walk(tree))
+    statements = (node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)))
+    imports = frozenset(name for statement in statements for name in _imported(statement, package))
+    for node in nodes:
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [statement for statement in node.body if not _is_comment(statement)]
+    strings = frozenset(_strings(nodes)) if imports & LOADERS else frozenset[str]()
     whole = _hash(tree)
-    tree.body = [statement for statement in tree.body if not _is_version(statement)]
+    rest = [statement for statement in tree.body if not _is_version(statement)]
+    if len(rest) == len(tree.body):
+        return _Module((whole, whole), imports, strings)
+    tree.body = rest
     return _Module((_hash(tree), whole), imports, strings)
 
 
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[str]:
     """Full names that an import statement may bring in; `from a import b` may mean the module a.b."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        base = node.module or ""
-        if node.level:
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, base] if base else above)
-        yield base
-        yield from (f"{base}.{alias.name}" for alias in node.names)
+        return
+    base = node.module or ""
+    if node.level:
+        above = package.split(".")[: len(package.split(".")) - node.level + 1]
+        base = ".".join([*above, base] if base else above)
+    yield base
+    yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _strings(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _strings(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 

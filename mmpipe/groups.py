@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_PAIRS = 1 << 22
-"""Hashes are compared in blocks of so many pairs: memory stays at some 100 MB for any number of samples."""
+_BLOCK_PAIRS = 1 << 17
+"""Hashes are compared in blocks of so many pairs, which fit in the cache, for any number of samples."""
 
 Pair = tuple[int, int]
 
@@ -54,7 +54,7 @@ def find(
 
 
 def near_pairs(hashes: NDArray[np.uint64], bits: int) -> Iterator[Pair]:
-    """Pairs a < b whose hashes differ in at most `bits` bits, by comparing all (1e5 hashes: some 10 s)."""
+    """Pairs a < b whose hashes differ in at most `bits` bits, by comparing all (1e5 hashes: some 20 s)."""
     total = len(hashes)
     start = 0
     while start < total:

@@ -155,7 +155,7 @@ def _fits(key: str, values: Sequence[str]) -> bool:
         return len(set(values)) == len(values)
     if key == "split":
         return set(values) <= set(SPLITS)
-    return bool(values)
+    return key == "target" or bool(values)
 
 
 def _fewest_values(found: Cells, names: Sequence[str]) -> str | None:

@@ -15,9 +15,6 @@ from mmpipe.manifest import Row
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 DVC_CONFIG = "[core]\n    analytics = false\n"
-HEADER = f"""# yaml-language-server: $schema={SCHEMA}
-# Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
-"""
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,13 @@ def init(root: Path, *, source: Path | None = None, corpus: str = "none", target
     if (root / paths.PIPELINE).exists():
         raise InvalidError("workspace-exists", "is a workspace already", where=str(root))
     chosen, made = _choose(root, source, corpus, target)
-    _keep_foreign(root / paths.PARAMS, text := HEADER + params.render(chosen))
+    _keep_foreign(root / paths.PARAMS, text := params.render(chosen))
     root.mkdir(parents=True, exist_ok=True)
     _version_control(root)
     for name in ("gitignore", "dvcignore"):
         _merge(root / f".{name}", template(name))
-    write_bytes(root / paths.RAW / ".gitkeep", b"")
+    if not any((root / paths.RAW).glob("*")):
+        write_bytes(root / paths.RAW / ".gitkeep", b"")  # else `dvc add data/raw` is free to take it
     write_bytes(root / SCHEMA, canonical_json(params.schema()).encode())
     write_bytes(root / paths.PARAMS, text.encode())
     write_bytes(root / paths.PIPELINE, template("pipeline.yaml").encode())
@@ -69,7 +67,7 @@ def _choose(root: Path, source: Path | None, corpus: str, target: str | None) ->
             root, 0, 0, {}, notes
         )
     table = _table(source)
-    columns = guess.columns(guess.cells(table), table.parent, target=target) if table.is_file() else {}
+    columns = _columns(table, target) if table.is_file() else {}
     rows = [row for row in manifest.read(table, columns or manifest.COLUMNS) if isinstance(row, Row)]
     if not rows:
         raise InvalidError("manifest-empty", "has no rows", where=str(table))
@@ -92,6 +90,13 @@ def _table(source: Path) -> Path:
         names = ", ".join(path.name for path in tables)
         raise UsageError("usage", f"holds several tables ({names}): name one of them", where=str(source))
     return tables[0] if tables else source
+
+
+def _columns(table: Path, target: str | None) -> dict[str, str | None]:
+    cells = guess.cells(table)
+    if not any(cells.values()):
+        raise InvalidError("manifest-empty", "has no rows", where=str(table))
+    return guess.columns(cells, table.parent, target=target)
 
 
 def _copy(raw: Path, table: Path, rows: Sequence[Row]) -> tuple[Path, int]:

@@ -26,6 +26,10 @@ class Estimate:
         """`name`, `name_low`, `name_high`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
+    def paired(self, name: str) -> dict[str, float | list[float]]:
+        """`name`, and `name_95` with the two bounds."""
+        return {name: self.value, f"{name}_95": [self.low, self.high]}
+
 
 @dataclass(frozen=True)
 class PerClass:

@@ -9,6 +9,9 @@ from mmpipe import yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.section import Section, comments, problems
 
+HEADER = """# yaml-language-server: $schema=params.schema.json
+# Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
+"""
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -73,7 +76,7 @@ class Split(Section):
     """Of all samples."""
     fold: Annotated[int, Field(ge=0)] = 0
     """Which of the 1/test_fraction folds is the test split: range over it for cross-validation."""
-    near_duplicate_bits: Annotated[int, Field(ge=-1, le=16)] = 6
+    near_duplicate_bits: Annotated[int, Field(ge=-1, le=16)] = 8
     """Pictures whose 64-bit perceptual hashes differ in at most so many bits share a group; -1 = any may."""
     group_identical_text: bool = True
     """Samples with the same text (case, space and punctuation apart) share a group."""
@@ -135,7 +138,7 @@ class Model(Section):
     """How encoded modalities become one."""
     task: Literal["classify"] = "classify"
     """What is predicted, and by which loss."""
-    dim: Annotated[int, Field(ge=8, le=2_048)] = 128
+    dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
     dropout: Fraction = 0.3
     """Share of features dropped before the head in training."""
@@ -146,15 +149,15 @@ class Augment(Section):
 
     image_flip: Probability = 0.5
     """Chance of a left-right flip."""
-    image_crop: Fraction = 0.2
+    image_crop: Fraction = 0.15
     """Largest relative zoom, and largest shift in half sides."""
-    image_rotate: Annotated[float, Field(ge=0, le=180)] = 15.0
+    image_rotate: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Largest angle, degrees."""
-    image_color: Fraction = 0.2
+    image_color: Fraction = 0.25
     """Largest relative change of brightness, contrast and saturation."""
     image_hue: Fraction = 0.1
     """Largest relative change of each colour channel."""
-    image_erase: Probability = 0.25
+    image_erase: Probability = 0.0
     """Chance that a square of 0.4 sides becomes the mean colour."""
     audio_gain: Annotated[float, Field(ge=0)] = 0.3
     """Standard deviation of the loudness and of its tilt over the bands, in units of the log-mel."""
@@ -173,9 +176,9 @@ class Train(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the first weights, the order and every random change."""
-    epochs: Positive = 30
+    epochs: Positive = 60
     """At most."""
-    patience: Positive = 10
+    patience: Positive = 20
     """Stop after so many epochs without a better validation loss."""
     batch_size: Positive = 32
     """Samples a step."""
@@ -193,7 +196,7 @@ class Train(Section):
     """Chance that a training sample's modality is hidden (one always stays)."""
     auxiliary: Annotated[float, Field(ge=0)] = 0.5
     """Weight of each modality's own loss beside the fused one."""
-    ema: Fraction = 0.0
+    ema: Fraction = 0.99
     """Decay of the running mean of the weights, which is then the model; 0 = the weights themselves."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Larger gradients are scaled down to this norm."""
@@ -264,7 +267,7 @@ def load(path: Path) -> Params:
 
 def render(params: Params) -> str:
     """The text of a `params.yaml` with these values and every key's comment."""
-    return yaml_text.render(params.model_dump(), comments(Params))
+    return HEADER + yaml_text.render(params.model_dump(), comments(Params))
 
 
 def schema() -> dict[str, Any]:

@@ -34,12 +34,12 @@ def predict_table(
     output: Path,
     *,
     columns: Mapping[str, str | None] = COLUMNS,
-    advance: Callable[[int], object] = int,
+    advance: Callable[[int], object] | None = None,
 ) -> Counts:
     """Predict every row of a CSV, JSONL or Parquet file or class folder, and write them in the same order.
 
-    `output` ends in .parquet, .jsonl or .csv and is written whole, at the end. `advance` is told the number of
-    rows after each batch. Raises UsageError for another ending, and as `manifest.read` does.
+    `output` ends in .parquet, .jsonl or .csv and is written whole, at the end. `advance` is told the number
+    of rows after each batch. Raises UsageError for another ending, and as `manifest.read` does.
     """
     if output.suffix not in WRITERS:
         what = f"{output.name!r} ends in none of {', '.join(WRITERS)}"
@@ -47,7 +47,8 @@ def predict_table(
     rows, parts = iter(manifest.read(source, columns)), []
     while some := list(islice(rows, BATCH_SIZE)):
         parts.append(_table(some, list(_answers(predictor, some)), predictor.bundle.labels))
-        advance(len(some))
+        if advance is not None:
+            advance(len(some))
     table = pa.concat_tables([_schema(predictor.bundle.labels).empty_table(), *parts])
     WRITERS[output.suffix](output, table, predictor.bundle.labels)
     refused = table["code"].drop_null().to_pylist()

@@ -84,6 +84,7 @@ def render(inputs: Inputs, *, examples: int) -> str:
         found=found,
         verdict=scorecard.verdict(found),
         subsets=subsets,
+        modalities=max((name for name, _ in named), key=len).replace(" + ", ", "),
         subset_chart=_subset_chart(subsets),
         training=inputs.training,
         curve_charts=_curve_charts(inputs.curves),
@@ -106,11 +107,7 @@ def _gallery(inputs: Inputs, *, right: bool, count: int) -> list[gallery.Exhibit
 
 
 def _subset_chart(subsets: Sequence[tuple[str, dict[str, Any]]]) -> Markup:
-    points = {
-        name: Estimate(one["accuracy"], one["accuracy_low"], one["accuracy_high"])
-        for name, one in subsets
-        if "accuracy" in one
-    }
+    points = {name: Estimate(one["accuracy"], *one["accuracy_95"]) for name, one in subsets if one["samples"]}
     return charts.intervals(points, xlabel="accuracy on test", title="Accuracy of each subset of modalities")
 
 
@@ -118,10 +115,11 @@ def _curve_charts(curves: Curves) -> list[Markup]:
     """One chart a quantity; its train and val curves together."""
     grouped: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {}
     for name, points in curves.items():
-        part, _, quantity = name.partition("_")
+        part, _, quantity = name.replace("_", " ").partition(" ")
         known = part in schema.SPLITS and quantity
-        grouped.setdefault(quantity if known else name, {})[part if known else name] = points
-    return [charts.lines(series, title=name.replace("_", " ")) for name, series in sorted(grouped.items())]
+        whole = name.replace("_", " ")
+        grouped.setdefault(quantity if known else whole, {})[part if known else whole] = points
+    return [charts.lines(series, title=name) for name, series in sorted(grouped.items())]
 
 
 def _test_charts(inputs: Inputs) -> dict[str, Any]:

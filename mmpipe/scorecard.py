@@ -61,8 +61,9 @@ def measure(
 ) -> Numbers:
     """All metrics of a split, as `metrics/evaluate.json` has them; numbers rounded to 6 digits.
 
-    The top level is about all modalities together; `_low` and `_high` bound a 95 % bootstrap interval;
-    `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not.
+    The top level is about all modalities together. `_low`, `_high` and `_95` bound 95 % bootstrap intervals;
+    `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not. The intervals of subsets
+    and the table of classes are lists, which `dvc metrics show` leaves out: else it has a hundred columns.
     Raises InvalidError `split-too-few` where there is nothing to measure on.
     """
     inside = scores.scored(scores.full)
@@ -70,15 +71,18 @@ def measure(
         fix = f"raise split.{scores.split}_fraction, or add samples"
         raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
     target, raw = scores.target[inside], scores.logits[scores.full][inside]
-    found = {name: _of_subset(scores, name, len(labels), resamples) for name in scores.logits}
+    accuracy, macro_f1 = _estimates(scores, scores.full, len(labels), resamples)
     result = {
-        **found[scores.full],
+        **accuracy.flat("accuracy"),
+        **macro_f1.flat("macro_f1"),
         **_calibration(raw, target, 1.0, bins, suffix="_raw"),
         **_calibration(raw, target, temperature, bins),
         "temperature": temperature,
+        "samples": int(inside.sum()),
+        "samples_left_out": int((~inside).sum()),
         "samples_dropped": scores.dropped,
         "per_class": _per_class(metrics.confusion(target, raw.argmax(axis=1), len(labels)), labels),
-        "subsets": found,
+        "subsets": {name: _of_subset(scores, name, len(labels), resamples) for name in scores.logits},
     }
     if rival := best_rival(scores):
         result["fusion_gain"] = _gain(scores, rival, resamples)
@@ -111,7 +115,7 @@ def verdict(found: Numbers) -> str:
         if gain["accuracy_low"] > 0
         else "loses to"
         if gain["accuracy_high"] < 0
-        else "is not told from"
+        else "cannot be told from"
     )
     interval = f"{gain['accuracy']:+.3f} [{gain['accuracy_low']:+.3f}, {gain['accuracy_high']:+.3f}]"
     return f"fusion {word} its best subset, {gain['over']}: {interval}, p = {gain['p']:.3g}"
@@ -144,24 +148,35 @@ def write_plots(folder: Path, scores: Scores, found: Numbers, labels: Sequence[s
     points = zip(bars.confidence, bars.accuracy, bars.count, strict=True)
     drawn = [(round(float(c), 6), round(float(a), 6), int(n)) for c, a, n in points if n]
     sheets.write(folder / "calibration.csv", ["confidence", "accuracy", "samples"], drawn)
-    columns = [key for key in found["subsets"][scores.full] if key != "samples_left_out"]
-    rows = [[name, *(one.get(key) for key in columns)] for name, one in found["subsets"].items()]
-    sheets.write(folder / "subsets.csv", ["modalities", *columns], rows)
+    columns = ["modalities", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "samples"]
+    some = {name: one for name, one in found["subsets"].items() if one["samples"]}
+    rows = [
+        [name, one["accuracy"], *one["accuracy_95"], one["macro_f1"], one["samples"]]
+        for name, one in some.items()
+    ]
+    sheets.write(folder / "subsets.csv", columns, rows)
 
 
 def _of_subset(scores: Scores, subset: str, classes: int, resamples: int) -> Numbers:
     inside = scores.scored(subset)
-    counts = {"samples": int(inside.sum()), "samples_left_out": int((~inside).sum())}
     if not inside.any():
-        return counts
-    accuracy, macro_f1 = metrics.accuracy_and_macro_f1(
+        return {"samples": 0}
+    accuracy, macro_f1 = _estimates(scores, subset, classes, resamples)
+    return {**accuracy.paired("accuracy"), **macro_f1.paired("macro_f1"), "samples": int(inside.sum())}
+
+
+def _estimates(
+    scores: Scores, subset: str, classes: int, resamples: int
+) -> tuple[metrics.Estimate, metrics.Estimate]:
+    """Accuracy and macro-F1 of the samples that the subset can score."""
+    inside = scores.scored(subset)
+    return metrics.accuracy_and_macro_f1(
         scores.target[inside],
         scores.logits[subset][inside].argmax(axis=1),
         scores.group[inside],
         classes=classes,
         resamples=resamples,
     )
-    return {**accuracy.flat("accuracy"), **macro_f1.flat("macro_f1"), **counts}
 
 
 def _reliability(
@@ -180,13 +195,13 @@ def _calibration(
     return {f"ece{suffix}": ece, f"nll{suffix}": metrics.nll(chances, target)}
 
 
-def _per_class(matrix: metrics.Ints, labels: Sequence[str]) -> Numbers:
+def _per_class(matrix: metrics.Ints, labels: Sequence[str]) -> list[Numbers]:
     found = metrics.per_class(matrix)
     columns = zip(labels, found.precision, found.recall, found.f1, found.support, strict=True)
-    return {
-        label: {"precision": float(p), "recall": float(r), "f1": float(f1), "support": int(n)}
+    return [
+        {"label": label, "precision": float(p), "recall": float(r), "f1": float(f1), "support": int(n)}
         for label, p, r, f1, n in columns
-    }
+    ]
 
 
 def _gain(scores: Scores, rival: str, resamples: int) -> Numbers:
@@ -217,4 +232,6 @@ def _prediction_rows(scores: Scores, labels: Sequence[str], temperature: float) 
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return round(value, 6) if isinstance(value, float) else value

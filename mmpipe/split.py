@@ -159,9 +159,9 @@ def _grouped(ids: Sequence[str], targets: Sequence[str], groups: Sequence[str]) 
 
 def _val_names(groups: Sequence[_Group], wanted: float, salt: str) -> set[str]:
     """Names of groups that together hold about `wanted` samples."""
-    share = wanted / max(1, sum(len(group.members) for group in groups))
-    if not wanted:
+    if not groups or not wanted:
         return set()
+    share = min(1.0, wanted / sum(len(group.members) for group in groups))
     dealt = _deal(groups, [share, 1 - share], salt)
     return {group.name for group, number in zip(groups, dealt, strict=True) if number == 0}
 

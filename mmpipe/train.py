@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmpipe import augment, batches, runtime
+from mmpipe.calibration import fit_temperature
 from mmpipe.errors import MmpipeError
 from mmpipe.interrupt import Interrupt
 from mmpipe.model.network import Network
@@ -19,6 +21,7 @@ from mmpipe.tasks import classify
 
 Row = dict[str, float]
 VALIDATION_BATCH = 256
+TRUST = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Progress:
     history: list[Row] = field(default_factory=list)
     best_epoch: int = -1
 
+    @property
+    def stale(self) -> int:
+        """Epochs done since the best one."""
+        return self.epoch - 1 - self.best_epoch
+
 
 def fit(
     network: Network,
@@ -63,6 +71,7 @@ def fit(
 ) -> Progress:
     """Train on `data[0]`, choose the epoch by the loss on `data[1]`, and leave its weights in `network`.
 
+    "Loss" is the cross-entropy at its own best temperature: how sure a model is can be mended afterwards.
     Goes on from the newest state in `states`; `on_epoch` gets a row for every epoch, replayed ones too.
     SIGTERM and SIGINT save a state first. Raises MmpipeError `train-not-finite` at the first step without a
     finite loss or gradient.
@@ -87,6 +96,44 @@ def evaluate(model: Network, data: batches.Dataset, machine: runtime.Runtime) ->
         for part in batches.chunks(rows, VALIDATION_BATCH):
             logits.append(model(data.batch(part).to(machine.device)).logits)
     return torch.cat(logits), data.target.to(machine.device)
+
+
+def validation(logits: Tensor, target: Tensor) -> Row:
+    """Accuracy and cross-entropy, as it is and at the temperature that suits it best."""
+    wide = logits.double()
+    temperature = fit_temperature(wide.cpu().numpy(), target.cpu().numpy())
+    found = {
+        "val_accuracy": (logits.argmax(1) == target).double().mean(),
+        "val_loss": nn.functional.cross_entropy(wide, target),
+        "val_loss_calibrated": nn.functional.cross_entropy(wide / temperature, target),
+    }
+    return {name: round(float(value), 6) for name, value in found.items()}
+
+
+def fit_trust(network: Network, data: batches.Dataset, machine: runtime.Runtime) -> None:
+    """Set how far each modality counts: the grid point with the least calibrated loss on `data`.
+
+    A weak modality that is sure of what it learnt by heart would outvote the others. Fitted on held-out data.
+    """
+    names = network.modalities
+    network.eval()
+    parts = [
+        data.batch(part).to(machine.device) for part in batches.chunks(np.arange(len(data)), VALIDATION_BATCH)
+    ]
+    with torch.no_grad():
+        pooled = [network.encode(part) for part in parts]
+        best = math.inf
+        for point in sorted(product(TRUST, repeat=len(names)), reverse=True):
+            if max(point) < 1:
+                continue
+            network.trust.copy_(torch.tensor(point))
+            logits = [network.decode(z, part.present).logits for z, part in zip(pooled, parts, strict=True)]
+            loss = validation(torch.cat(logits), torch.cat([part.target for part in parts]))[
+                "val_loss_calibrated"
+            ]
+            if loss < best:
+                best, chosen = loss, point
+        network.trust.copy_(torch.tensor(chosen))
 
 
 def autocast(machine: runtime.Runtime) -> torch.autocast:
@@ -136,10 +183,7 @@ class _Training:
     @property
     def finished(self) -> bool:
         """All epochs are done, or validation has not improved for `patience` of them."""
-        done = self.progress
-        return (
-            done.epoch >= self.settings.epochs or done.epoch - 1 - done.best_epoch >= self.settings.patience
-        )
+        return self.progress.epoch >= self.settings.epochs or self.progress.stale >= self.settings.patience
 
     def epoch(self, interrupt: Interrupt) -> None:
         """Do the rest of the epoch that progress stands in, validate, and save."""
@@ -207,7 +251,7 @@ class _Training:
 
     def _loss(self, batch: batches.Batch) -> Tensor:
         settings = self.settings
-        batch = augment.apply(batch, self.augmentation, drop_token=self.network.drop_token)
+        batch = augment.apply(batch, self.augmentation)
         present = augment.drop_modalities(batch.present, settings.modality_dropout)
         with autocast(self.machine):
             output = self.network(batch, present)
@@ -225,9 +269,8 @@ class _Training:
         steps = self.progress.step if last is None else last + 1
         bad = (~self.losses[:steps].isfinite()).nonzero()
         if len(bad):
-            what = (
-                f"the loss or its gradient is not finite at epoch {self.progress.epoch}, step {int(bad[0])}"
-            )
+            place = f"epoch {self.progress.epoch}, step {int(bad[0])}"
+            what = f"the loss or its gradient is not finite at {place}"
             done = f"stopped; the last good state is kept in {self.states.folder}"
             raise MmpipeError("train-not-finite", what, done=done)
 
@@ -238,10 +281,9 @@ class _Training:
         row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
         if len(self.val):
             logits, target = evaluate(self.model, self.val, self.machine)
-            row["val_loss"] = round(float(nn.functional.cross_entropy(logits.double(), target)), 6)
-            row["val_accuracy"] = round(float((logits.argmax(1) == target).double().mean()), 6)
-        past = [old["val_loss"] for old in progress.history if "val_loss" in old]
-        if "val_loss" not in row or row["val_loss"] < min(past, default=math.inf):
+            row |= validation(logits, target)
+        past = [old["val_loss_calibrated"] for old in progress.history if "val_loss" in old]
+        if "val_loss" not in row or row["val_loss_calibrated"] < min(past, default=math.inf):
             progress.best_epoch = progress.epoch
             self.best = _clone(self.model)
         progress.history.append(row)

@@ -10,11 +10,24 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import AliasToken, TagToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+    TagToken,
+)
 
 from mmpipe.errors import InvalidError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
+MAX_DEPTH = 20
+STARTS = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
+ENDS = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*")
 RESERVED = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 WIDTH = 110
@@ -64,8 +77,6 @@ def read(path: Path) -> Document:
     except MarkedYAMLError as error:
         words = " ".join(" ".join(filter(None, [error.context, error.problem])).split())
         raise InvalidError("params", f"is no YAML: {words}", where=_where(path, error.problem_mark)) from None
-    except RecursionError:
-        raise InvalidError("params", "is nested too deeply", where=str(path)) from None
     except (YAMLError, ValueError) as error:
         words = str(error).splitlines()[0]
         raise InvalidError("params", f"is no YAML: {words}", where=str(path)) from None
@@ -107,11 +118,16 @@ def _lines(values: Mapping[str, Any], comments: Mapping[Key, str], parent: Key) 
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
+    """Aliases, tags, and a depth that takes the scanner minutes."""
+    depth = 0
     for token in YAML(typ="rt").scan(text):
+        depth += isinstance(token, STARTS) - isinstance(token, ENDS)
+        where = _where(path, token.start_mark)
         if isinstance(token, (AliasToken, TagToken)):
             kind = "an alias" if isinstance(token, AliasToken) else "a tag"
-            where = _where(path, token.start_mark)
             raise InvalidError("params", f"has {kind}, which is not allowed", where=where)
+        if depth > MAX_DEPTH:
+            raise InvalidError("params", "is nested too deeply", where=where)
 
 
 def _where(path: Path, mark: Any) -> str:

@@ -27,6 +27,8 @@ def code_of(call):
         "a\0b",
         "link/secret",
         "link-to-file",
+        "loop",
+        "\ud800.png",
     ],
 )
 def test_safe_join_refuses_names_that_leave(tmp_path, name):
@@ -35,6 +37,7 @@ def test_safe_join_refuses_names_that_leave(tmp_path, name):
     (tmp_path / "secret").write_text("s")
     (root / "link").symlink_to(tmp_path)
     (root / "link-to-file").symlink_to(tmp_path / "secret")
+    (root / "loop").symlink_to(root / "loop")
     assert code_of(lambda: files.safe_join(root, name)) == "path-escapes"
 
 

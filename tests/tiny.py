@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmpipe import paths, schema, tables
+from mmpipe.features import text
 
 SIZE, N_MELS, VOCAB = 16, 8, 300
 LABELS = ["bass", "tenor"]
@@ -20,8 +21,8 @@ def feature_table(ids, arrays, shape, dtype, **facts):
     metadata = {"dtype": dtype, "shape": json.dumps(shape), **{k: json.dumps(v) for k, v in facts.items()}}
     values = [None if a is None else np.ascontiguousarray(a, dtype).tobytes() for a in arrays]
     errors = ["worker-died" if a is None else None for a in arrays]
-    table = pa.table([pa.array(ids), pa.array(values, kind), pa.array(errors, pa.string())], schema.feature(kind))
-    return table.replace_schema_metadata(metadata)
+    columns = [pa.array(ids), pa.array(values, kind), pa.array(errors, pa.string())]
+    return pa.table(columns, schema.feature(kind)).replace_schema_metadata(metadata)
 
 
 def sample(rng, label):
@@ -33,7 +34,7 @@ def sample(rng, label):
 
 
 def write(root: Path, *, n=40, shard=17, missing=0.2, seed=0):
-    """`data/` of a workspace: features in several shards, splits, tokenizer. Returns what lies in it, by id."""
+    """`data/` of a workspace: features in several shards, splits, tokenizer. What lies in it, by id."""
     rng = np.random.default_rng(seed)
     ids = [f"s{i:03d}" for i in range(n)]
     targets = [i % 2 for i in range(n)]
@@ -42,21 +43,26 @@ def write(root: Path, *, n=40, shard=17, missing=0.2, seed=0):
         for m in schema.MODALITIES:
             if len(truth[i]) > 1 and rng.random() < missing:
                 del truth[i][m]
-    layout = {"audio": ([-1, N_MELS], "float16"), "image": ([SIZE, SIZE, 3], "uint8"), "text": ([-1], "int32")}
+    layout = {
+        "audio": ([-1, N_MELS], "float16"),
+        "image": ([SIZE, SIZE, 3], "uint8"),
+        "text": ([-1], "int32"),
+    }
     for m, (shape, dtype) in layout.items():
         having = [i for i in ids if m in truth[i]]
         for number, start in enumerate(range(0, max(len(having), 1), shard)):
             part = having[start : start + shard]
             table = feature_table(part, [truth[i][m] for i in part], shape, dtype)
             tables.write(root / paths.features(m) / f"part-{number:05d}.parquet", table, compression="lz4")
-    splits = ["val" if i % 5 == 4 else "test" if i % 5 == 3 else "train" for i in range(n)]
+    split_of = ["val" if i % 5 == 4 else "test" if i % 5 == 3 else "train" for i in range(n)]
     rows = [
-        {"id": i, "split": s, "group": i, "target": LABELS[t]} for i, s, t in zip(ids, splits, targets, strict=True)
+        {"id": i, "split": s, "group": i, "target": LABELS[t]}
+        for i, s, t in zip(ids, split_of, targets, strict=True)
     ]
     tables.write_rows(root / paths.SPLITS, rows, schema.SPLIT)
-    return truth, {i: row for i, row in zip(ids, rows, strict=True)}
+    return truth, dict(zip(ids, rows, strict=True))
 
 
 def tokenizer(root: Path):
     """A real one, fitted on a few words."""
-    (root / paths.TOKENIZER).write_text(text_features.fit(["one two three"] * 3, vocab_size=VOCAB, lowercase=True))
+    (root / paths.TOKENIZER).write_text(text.fit(["one two three"] * 3, vocab_size=VOCAB, lowercase=True))

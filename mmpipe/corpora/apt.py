@@ -46,7 +46,7 @@ def _check(package: Package, found: Path, target: Path) -> None:
     digest = files.sha256_file(found)
     if digest != package.sha256:
         what = f"has sha256 {digest[:16]}… and not {package.sha256[:16]}… ({package.name} {package.version})"
-        fix = f"remove it, and put the file with sha256 {package.sha256} there, or set corpus: shapes"
+        fix = f"put the file with sha256 {package.sha256} there, or set corpus: shapes in params.yaml"
         raise VerificationError("corpus-hash", what, where=str(target), fix=fix)
 
 
@@ -60,13 +60,11 @@ def _download(package: Package, folder: Path, target: Path) -> Path:
         try:
             with _watched(folder, package.size):
                 attempt(package, folder)
+            return next(folder.glob(f"{package.name}_*.deb"))
         except NotFoundError:
             words = "this machine has no apt-get"
         except MmpipeError as error:
             words = error.what
-        found = sorted(folder.glob(f"{package.name}_*.deb"))
-        if found:
-            return found[0]
     what = f"apt cannot bring {package.name} {package.version}: {words}"
     fix = f"put {package.file} (sha256 {package.sha256}) at {target}, or set corpus: shapes in params.yaml"
     raise NotFoundError("corpus-client", what, fix=fix)

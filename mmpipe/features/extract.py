@@ -1,7 +1,7 @@
 """Samples → one feature table of a modality; only content that the store does not have is computed.
 
-The table is a function of the samples and the extractor alone: not of the number of workers, of what the store
-held, or of the order in which features were computed.
+The table is a function of the samples and the extractor alone: not of the number of workers, of what the
+store held, or of the order in which features were computed.
 """
 
 import shutil
@@ -45,9 +45,10 @@ class Counts:
     """A message for every failed row."""
 
     def __str__(self) -> str:
+        ok, stored = self.rows - self.failed, self.rows - self.computed
         words = (
-            f"extract {self.modality}: rows in {self.rows} = ok {self.rows - self.failed} + failed {self.failed}; "
-            f"computed {self.computed}, from store {self.rows - self.computed}"
+            f"extract {self.modality}: rows in {self.rows} = ok {ok} + failed {self.failed}; "
+            f"computed {self.computed}, from store {stored}"
         )
         return (
             f"{words} ({self.damaged_parts} damaged parts removed from it)" if self.damaged_parts else words
@@ -83,7 +84,7 @@ def extract(
             _write(rows, extractor.schema, shelf, errors, out)
             break
         except PartLostError:
-            counts.damaged_parts += 1
+            counts.damaged_parts += 1 + shelf.verify()
     else:
         raise VerificationError("store-damaged", "loses what is written to it", where=str(shelf.folder))
     shelf.compact()
@@ -107,9 +108,10 @@ class _Rows:
 
     @classmethod
     def of(cls, samples: pa.Table, modality: str) -> "_Rows":
-        there = samples.filter(pc.is_valid(samples[f"{modality}_sha256"])).sort_by("id")
-        sources = there["text" if modality == "text" else f"{modality}_path"].to_pylist()
-        items = [Item(*pair) for pair in zip(there[f"{modality}_sha256"].to_pylist(), sources, strict=True)]
+        content = "text" if modality == "text" else f"{modality}_path"
+        table = samples.select(["id", "source", f"{modality}_sha256", content])
+        there = table.filter(pc.is_valid(table[2])).sort_by("id")
+        items = [Item(*pair) for pair in zip(there[2].to_pylist(), there[3].to_pylist(), strict=True)]
         names = zip(there["source"].to_pylist(), there["id"].to_pylist(), strict=True)
         return cls(there["id"].combine_chunks(), items, [f"{source} ({name})" for source, name in names])
 
@@ -187,10 +189,12 @@ def _write(rows: _Rows, schema: pa.Schema, shelf: Store, errors: dict[str, Sampl
     ]
     if lost:
         raise PartLostError(f"{len(lost)} features")
-    words = pa.array([str(e) if (e := errors.get(item.sha256)) else None for item in rows.items], pa.string())
+    words = pa.nulls(len(rows.items), pa.string())
+    if errors:
+        words = pa.array([str(e) if (e := errors.get(i.sha256)) else None for i in rows.items], pa.string())
     partial_out = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial_out, ignore_errors=True)
-    for number, (start, end) in enumerate(_ranges(index.sizes(places))):
+    for number, (start, end) in enumerate(_ranges(np.append(index.sizes, 0)[places])):
         columns: list[Any] = [rows.ids[start:end], index.values(places[start:end]), words[start:end]]
         table = pa.table(columns, schema=schema)
         tables.write(partial_out / f"part-{number:05}.parquet", table, compression="lz4")

@@ -1,7 +1,7 @@
 """One modality's extractor: what a sample's bytes become, and how a table describes that.
 
-Everything that the stored features of a sample depend on lies in this module, the modality's own module and what
-they import; `features.extract` asks for the fingerprint of exactly these.
+Everything that the stored features of a sample depend on lies in this module, the modality's own module and
+what they import; `features.extract` asks for the fingerprint of exactly these.
 """
 
 import importlib
@@ -37,7 +37,7 @@ class Extractor:
 
     @property
     def module(self) -> ModuleType:
-        """`features.<modality>`, imported by name so that one modality's code does not count for another's."""
+        """`features.<modality>`, imported by name so that no modality's code counts for another's."""
         return importlib.import_module(f"mmpipe.features.{self.modality}")
 
     @property

@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mmpipe import batches, files
@@ -34,6 +35,33 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 METRICS = "metrics.json"
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
+
+
+class _Architecture(BaseModel):
+    """The arguments of `build_model`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    modalities: list[Literal["audio", "image", "text"]] = Field(min_length=1)
+    classes: int = Field(ge=1)
+    dim: int = Field(ge=1)
+    dropout: float
+    vocab_size: int = 0
+    n_mels: int = 0
+    fusion: Literal["concat"] = "concat"
+    image_flip: bool = True
+
+
+class _Config(BaseModel):
+    """What loading needs of config.json; it may say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    architecture: _Architecture
+    labels: list[str]
+    temperature: float = Field(gt=0)
+    preprocessing: dict[str, dict[str, Any]]
+    features: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -119,17 +147,13 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
     """
     contents, digest = _verified(folder)
     config = _object(contents[CONFIG], folder / CONFIG)
-    if config.get("format") != FORMAT:
-        what = f"has format {config.get('format')!r}, this version reads {FORMAT}"
-        raise InvalidError("bundle-format", what, where=str(folder / CONFIG))
-    model = build_model(**config["architecture"])
-    _load_weights(model, contents[WEIGHTS], folder / WEIGHTS)
+    checked = _check(config, folder / CONFIG)
     return Bundle(
-        model=model.to(device or torch.device("cpu")).eval(),
-        labels=config["labels"],
-        temperature=config["temperature"],
-        preprocessing=config["preprocessing"],
-        features=config["features"],
+        model=_build(checked.architecture, contents[WEIGHTS], folder / WEIGHTS).to(device).eval(),
+        labels=checked.labels,
+        temperature=checked.temperature,
+        preprocessing=checked.preprocessing,
+        features=checked.features,
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
         metrics=_object(contents[METRICS], folder / METRICS),
         config=config,
@@ -195,10 +219,26 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def _load_weights(model: Network, data: bytes, path: Path) -> None:
+def _check(config: dict[str, Any], path: Path) -> _Config:
+    if config.get("format") != FORMAT:
+        what = f"has format {config.get('format')!r}, this version reads {FORMAT}"
+        raise InvalidError("bundle-format", what, where=str(path))
+    try:
+        return _Config.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise VerificationError("bundle-damaged", what, where=str(path)) from None
+
+
+def _build(architecture: _Architecture, data: bytes, path: Path) -> Network:
+    """On the meta device first: no memory is taken for what the file does not hold."""
     try:
         weights = safetensors.torch.load(data)
-        model.load_state_dict(weights)
+        with torch.device("meta"):
+            model = build_model(**architecture.model_dump())
+        model.load_state_dict(weights, assign=True)
     except (safetensors.SafetensorError, RuntimeError) as error:
         what = f"holds other weights than the architecture ({str(error).splitlines()[0]})"
         raise VerificationError("bundle-damaged", what, where=str(path)) from None
+    return model

@@ -1,6 +1,6 @@
 """One small encoder a modality: a feature batch → a sequence and one pooled vector.
 
-Each encoder normalises its own input by the moments of the train split, which it keeps as buffers, and never
+Each encoder normalises its own input by statistics of the train split, which it keeps as buffers, and never
 looks past a sample's length: the answer does not depend on how far the batch was padded.
 """
 
@@ -11,9 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-HIDDEN = -1e4
-"""Stands for minus infinity under a mask: finite in every dtype used."""
 
 
 class Encoded(NamedTuple):
@@ -51,7 +48,7 @@ class Normalize(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolution without bias → batch norm → SiLU."""
+    """Convolution without bias → batch norm → ReLU, on pictures."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -59,14 +56,27 @@ class _Block(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.silu(self.norm(self.conv(x)))
+        return functional.relu(self.norm(self.conv(x)))
+
+
+class _Steps(nn.Module):
+    """Convolution over time of stride 2 → batch norm → ReLU, on sequences."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, 9, 2, 4, bias=False)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.norm(self.conv(x)))
 
 
 class _Project(nn.Sequential):
     """Pooled features (B, F) → (B, D)."""
 
-    def __init__(self, inputs: int, dim: int, *, dropout: float) -> None:
-        super().__init__(nn.Dropout(dropout), nn.LayerNorm(inputs), nn.Linear(inputs, dim), nn.SiLU())
+    def __init__(self, inputs: int, dim: int, *, dropout: float, norm: bool = True) -> None:
+        first = nn.LayerNorm(inputs) if norm else nn.Identity()
+        super().__init__(nn.Dropout(dropout), first, nn.Linear(inputs, dim), nn.SiLU())
 
 
 class ImageCNN(nn.Module):
@@ -81,14 +91,16 @@ class ImageCNN(nn.Module):
         super().__init__()
         self.normalize = Normalize(3, axis=1)
         self.stem = _Block(3, widths[0], kernel=5, stride=2)
-        self.stages = nn.ModuleList(nn.Sequential(_Block(a, b), nn.MaxPool2d(2)) for a, b in pairwise(widths))
+        self.stages = nn.ModuleList(
+            nn.Sequential(_Block(a, b), nn.MaxPool2d(2, ceil_mode=True)) for a, b in pairwise(widths)
+        )
         self.project = _Project(2 * sum(widths), dim, dropout=dropout)
         self.sequence_dim = widths[-1]
         self.flip = flip
 
     def forward(self, x: Tensor, _lengths: Tensor) -> Encoded:
         """`x`: (B, 3, H, W) in 0 … 255, uint8 or float."""
-        x = self.normalize(x)
+        x = self.normalize(x).contiguous(memory_format=torch.channels_last)
         encoded = self._encode(x)
         if self.training or not self.flip:
             return encoded
@@ -104,40 +116,43 @@ class ImageCNN(nn.Module):
 
 
 class TextGRU(nn.Module):
-    """Bag of tokens ‖ maximum of a convolution ‖ maximum and mean of a bidirectional GRU.
+    """A TF-IDF weighted bag of token vectors ‖ maximum and mean over time of a bidirectional GRU.
 
-    Token id `vocab_size` is this encoder's own: it stands for a token dropped in training.
+    A token that no train text has weighs nothing: its vector was never fitted. That holds for pieces of words
+    where the vocabulary is large enough for whole ones, and for padding and dropped tokens (id 0).
     """
+
+    idf: Tensor
+    GAIN = 3.0
 
     def __init__(
         self, dim: int, *, vocab_size: int, dropout: float = 0.0, width: int = 96, hidden: int = 64
     ) -> None:
         super().__init__()
-        self.drop_token = vocab_size
-        self.embed = nn.Embedding(vocab_size + 1, width)
-        nn.init.normal_(self.embed.weight, std=0.3)
-        self.conv = nn.Conv1d(width, width, 3, padding=1)
+        self.register_buffer("idf", torch.ones(vocab_size))
+        self.embed = nn.Embedding(vocab_size, width)
+        nn.init.normal_(self.embed.weight, std=0.02)
         self.ahead = nn.GRU(width, hidden, batch_first=True)
         self.back = nn.GRU(width, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.project = _Project(2 * width + 4 * hidden, dim, dropout=dropout)
+        self.project = _Project(width + 4 * hidden, dim, dropout=dropout, norm=False)
         self.sequence_dim = 2 * hidden
+
+    def fit(self, texts: int, containing: Tensor) -> None:
+        """Inverse document frequencies. `containing`: (vocabulary,), how many train `texts` have a token."""
+        idf = ((1 + texts) / (1 + containing.double())).log() + 1
+        self.idf.copy_(torch.where(containing > 0, idf, 0))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
         """`x`: int (B, T) token ids."""
         mask = length_mask(lengths, x.shape[1])[:, :, None]
-        count = mask.sum(1).clamp(min=1)
-        words = self.dropout(self.embed(x.long())) * mask
-        near = functional.silu(self.conv(words.transpose(1, 2)).transpose(1, 2)).float()
-        hidden = self._both_ways((words + near) * mask, lengths)
-        shut = HIDDEN * (1 - mask)
-        pooled = [
-            words.sum(1) / count.sqrt(),
-            (near * mask + shut).amax(1),
-            (hidden * mask + shut).amax(1),
-            (hidden * mask).sum(1) / count,
-        ]
-        return Encoded(hidden * mask, self.project(torch.cat(pooled, 1)))
+        weight = self.idf[x.long()][:, :, None] * mask
+        words = self.embed(x.long()) * weight
+        bag = words.sum(1) / (weight.square().sum(1) + 1).sqrt() * self.GAIN
+        hidden = self._both_ways(self.dropout(words / (weight.square() + 1).sqrt() * self.GAIN), lengths)
+        most = (hidden * mask - 2 * (1 - mask)).amax(1)  # a GRU's output lies in -1 … 1
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return Encoded(hidden * mask, self.project(torch.cat([bag, most, mean], 1)))
 
     def _both_ways(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The backward GRU reads each sample from its own last token, so padding is never before it."""
@@ -150,38 +165,31 @@ class TextGRU(nn.Module):
 
 
 class AudioCNN(nn.Module):
-    """Convolutions over log-mel; mean and deviation over time of two bands ‖ of every mel ‖ the duration."""
+    """Convolutions over the time of a log-mel spectrogram; mean, deviation and maximum over time."""
 
     def __init__(
-        self, dim: int, *, n_mels: int, dropout: float = 0.0, widths: Sequence[int] = (16, 32, 64)
+        self, dim: int, *, n_mels: int, dropout: float = 0.0, widths: Sequence[int] = (64, 96)
     ) -> None:
         super().__init__()
         self.normalize = Normalize(n_mels, axis=2)
-        self.stages = nn.ModuleList(_Block(a, b, stride=2) for a, b in pairwise([1, *widths]))
-        self.statistics = nn.LayerNorm(2 * n_mels + 1)
-        self.project = _Project(4 * widths[-1] + 2 * n_mels + 1, dim, dropout=dropout)
-        self.sequence_dim = 2 * widths[-1]
+        self.stages = nn.ModuleList(_Steps(a, b) for a, b in pairwise([n_mels, *widths]))
+        self.project = _Project(3 * widths[-1], dim, dropout=dropout)
+        self.sequence_dim = widths[-1]
 
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
         """`x`: (B, T, M) log-mel."""
         mask = length_mask(lengths, x.shape[1])
-        x = self.normalize(x) * mask[:, :, None]
-        duration = lengths.clamp(min=1).float().log()[:, None]
-        statistics = self.statistics(torch.cat([_pool_time(x, mask), duration], 1))
-        maps = x[:, None]
+        maps = (self.normalize(x) * mask[:, :, None]).transpose(1, 2)
         for stage in self.stages:
             lengths = (lengths + 1) // 2
             maps = stage(maps)
             mask = length_mask(lengths, maps.shape[2])
-            maps = maps * mask[:, None, :, None]
-        bands = torch.cat([part.mean(3) for part in maps.float().tensor_split(2, 3)[: maps.shape[3]]], 1)
-        sequence = functional.pad(bands, (0, 0, 0, self.sequence_dim - bands.shape[1])).transpose(1, 2)
-        return Encoded(sequence, self.project(torch.cat([_pool_time(sequence, mask), statistics], 1)))
-
-
-def _pool_time(x: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, C), (B, T) → (B, 2C): mean and standard deviation over the valid steps."""
-    weight = (mask / mask.sum(1, keepdim=True).clamp(min=1))[:, :, None]
-    mean = (x * weight).sum(1)
-    deviation = ((x - mean[:, None]).square() * weight).sum(1).add(1e-4).sqrt()
-    return torch.cat([mean, deviation], 1)
+            maps = maps * mask[:, None]
+        maps = maps.float()
+        weight = (mask / mask.sum(1, keepdim=True).clamp(min=1))[:, None]
+        mean = (maps * weight).sum(2)
+        deviation = ((maps - mean[:, :, None]).square() * weight).sum(2).add(1e-4).sqrt()
+        pooled = torch.cat(
+            [mean, deviation, maps.amax(2)], 1
+        )  # what ReLU gives is never below the padding's 0
+        return Encoded(maps.transpose(1, 2), self.project(pooled))

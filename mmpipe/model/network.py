@@ -6,13 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from mmpipe.batches import Batch, Dataset
-from mmpipe.model.encoders import AudioCNN, Encoded, ImageCNN, Normalize, TextGRU
+from mmpipe.model.encoders import AudioCNN, Encoded, ImageCNN, TextGRU
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.tasks.classify import Classify, Output
 
 
 class Network(nn.Module):
-    """Keys are modalities, in sorted order. `dim`: width D of each pooled vector."""
+    """Keys are modalities, in sorted order. `dim`: width D of each pooled vector.
+
+    `trust`: a number a modality, fitted after training; how far its contribution counts beside the most
+    trusted one that is present.
+    """
+
+    trust: Tensor
 
     def __init__(
         self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: Classify, *, dim: int
@@ -22,6 +28,7 @@ class Network(nn.Module):
         self.fusion = fusion
         self.head = head
         self.dim = dim
+        self.register_buffer("trust", torch.ones(len(encoders)))
 
     @property
     def modalities(self) -> list[str]:
@@ -38,29 +45,35 @@ class Network(nn.Module):
         """K, the number of labels."""
         return self.head.classes
 
-    @property
-    def drop_token(self) -> int:
-        """The token id that stands for a dropped token; 0 without text."""
-        return next((e.drop_token for e in self.encoders.values() if isinstance(e, TextGRU)), 0)
-
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """{modality: pooled (B, D)}; zeros where absent. The costly part, once for any number of subsets."""
         return {m: self._encode(m, batch) for m in self.encoders}
 
     def decode(self, pooled: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
         """What the modalities that `present` marks say together. `present`: {modality: bool (B,)}."""
-        output: Output = self.head(self.fusion(pooled, present), pooled, present)
+        weight = self._weights(present)
+        output: Output = self.head(self.fusion(pooled, weight), pooled, weight)
         return output
 
     def forward(self, batch: Batch, present: Mapping[str, Tensor] | None = None) -> Output:
         """`present` hides modalities that the batch has; None = all it has."""
         return self.decode(self.encode(batch), batch.present if present is None else present)
 
-    def fit_moments(self, train: Dataset) -> None:
-        """Normalise by the train split's moments."""
+    def fit_statistics(self, train: Dataset) -> None:
+        """Moments of pictures and spectrograms, document frequencies of tokens: from the train split."""
         for m, encoder in self.encoders.items():
-            if isinstance(normalize := getattr(encoder, "normalize", None), Normalize):
-                normalize.fit(*train.moments(m))
+            if isinstance(encoder, TextGRU):
+                encoder.fit(
+                    int(train.columns[m].lengths.astype(bool).sum()), train.containing(m, len(encoder.idf))
+                )
+            elif isinstance(encoder, ImageCNN | AudioCNN):
+                encoder.normalize.fit(*train.moments(m))
+
+    def _weights(self, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{modality: (B,)}: 0 where absent, 1 for the most trusted of those present."""
+        trusted = torch.stack([present[m] for m in self.encoders], 1) * self.trust
+        relative = trusted / trusted.amax(1, keepdim=True).clamp(min=1e-6)
+        return dict(zip(self.encoders, relative.unbind(1), strict=True))
 
     def _encode(self, modality: str, batch: Batch) -> Tensor:
         """Only the rows that have the modality are computed."""
@@ -81,6 +94,9 @@ class Network(nn.Module):
 
 
 def _pooled(encoder: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, D). Batch norm cannot train on one row alone, so a single one counts twice."""
+    if encoder.training and len(x) == 1:
+        return _pooled(encoder, torch.cat([x, x]), torch.cat([lengths, lengths]))[:1]
     encoded: Encoded = encoder(x, lengths)
     return encoded.pooled.float()
 

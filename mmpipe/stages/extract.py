@@ -21,7 +21,8 @@ def main() -> None:
         settings = {"tokenizer_json": tokenizer, "max_tokens": settings["max_tokens"]}
     samples = tables.read(paths.SAMPLES, schema.SAMPLES)
     counts = extract(samples, Extractor(modality, settings), out=paths.features(modality), store=paths.STORE)
-    print(*counts.failures, sep="\n", end="", file=sys.stderr)  # noqa: T201
+    for failure in counts.failures:
+        print(failure, file=sys.stderr)  # noqa: T201
     print(counts)  # noqa: T201
     counts.check()
 

@@ -9,11 +9,11 @@ from tokenizers import Tokenizer
 from mmpipe import augment, batches, files, paths, runtime, tables, train
 from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
+from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import Network, build_model
 from mmpipe.params import Params, load
-from mmpipe.epochs import Epochs
 from mmpipe.resume import States
 from mmpipe.schema import MODALITIES
 from mmpipe.stages.process import run
@@ -32,7 +32,7 @@ def main() -> None:
     architecture = _architecture(params, data[0], len(labels))
     runtime.seed_all(on.seed)
     network = build_model(**architecture)
-    network.fit_moments(data[0])
+    network.fit_statistics(data[0])
     provenance = _provenance(params, machine)
     key = files.sha256(files.canonical_json(provenance).encode())[:16]
     states = States(paths.CHECKPOINTS / key, key)
@@ -105,7 +105,7 @@ def _fit(
 def _validate(
     network: Network, val: batches.Dataset, progress: train.Progress
 ) -> tuple[dict[str, Any], float]:
-    """Metrics of the chosen epoch, and the temperature fitted on the validation split, both in float32."""
+    """Fit trust and temperature on the validation split, in float32; what comes of it."""
     metrics: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -113,10 +113,12 @@ def _validate(
     }
     if len(val) == 0:
         return metrics, 1.0
-    row = progress.history[progress.best_epoch]
-    logits, target = train.evaluate(network, val, runtime.Runtime(network.device, runtime.FLOAT32))
+    machine = runtime.Runtime(network.device, runtime.FLOAT32)
+    train.fit_trust(network, val, machine)
+    logits, target = train.evaluate(network, val, machine)
     temperature = round(fit_temperature(logits.double().cpu().numpy(), target.cpu().numpy()), 6)
-    return {**metrics, "val_loss": row["val_loss"], "val_accuracy": row["val_accuracy"]}, temperature
+    trust = dict(zip(network.modalities, network.trust.double().round(decimals=6).tolist(), strict=True))
+    return {**metrics, **train.validation(logits, target), "trust": trust}, temperature
 
 
 def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:

@@ -29,12 +29,12 @@ class Classify(nn.Module):
         self.single = nn.ModuleDict({m: nn.Linear(dim, classes) for m in sorted(modalities)})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, fused: Tensor, pooled: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
-        """`fused`: (B, F); `pooled`: {modality: (B, D)}; `present`: {modality: bool (B,)}."""
+    def forward(self, fused: Tensor, pooled: Mapping[str, Tensor], weight: Mapping[str, Tensor]) -> Output:
+        """`fused`: (B, F); `pooled`: {modality: (B, D)}; `weight`: {modality: (B,), 0 = absent … 1}."""
         single = {m: head(self.dropout(pooled[m])).float() for m, head in self.single.items()}
         logits = self.joint(self.dropout(fused)).float()
         for m, own in single.items():
-            logits = logits + own * present[m][:, None]
+            logits = logits + own * weight[m][:, None]
         return Output(logits, single)
 
 

@@ -1,0 +1,86 @@
+"""Recordings → log-mel: a sine's band, frame counts, torchaudio and librosa as oracles."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmpipe.features import audio
+
+FRONT_END = {"sample_rate": 16_000, "n_fft": 400, "hop_length": 160, "n_mels": 64}
+SETTINGS = {**FRONT_END, "max_duration_s": 2.0, "mode": "fast"}
+
+
+def sine(frequency, *, rate=16_000, seconds=1.0):
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)).astype(np.float32)
+
+
+def wav(samples, rate=16_000):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def noise(seconds=1.0, rate=16_000):
+    return np.random.default_rng(0).normal(0, 0.1, int(seconds * rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize("frequency", [300, 1_000, 3_000, 7_000])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_sine_peaks_in_its_band(frequency, rate):
+    mel = audio.extract(wav(sine(frequency, rate=rate), rate), **SETTINGS)
+    top = 2595 * math.log10(1 + 8_000 / 700)
+    band = 2595 * math.log10(1 + frequency / 700) / top * 65 - 1
+    assert mel.dtype == np.float16
+    assert abs(int(mel[20].argmax()) - band) <= 1
+
+
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+@pytest.mark.parametrize("samples", [1, 100, 399, 400, 1_601, 16_000, 80_000])
+def test_one_frame_a_hop_and_one_more(mode, samples):
+    mel = audio.extract(wav(noise(6)[:samples]), **{**SETTINGS, "mode": mode})
+    assert mel.shape == (1 + min(max(samples, 400), 32_000) // 160, 64)
+    assert mel.nbytes <= audio.max_bytes(**SETTINGS)
+
+
+def test_silence_is_the_floor():
+    assert np.allclose(audio.extract(wav(np.zeros(8_000)), **SETTINGS), math.log(1e-6), atol=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank has all zero values")
+@pytest.mark.parametrize("sizes", [(400, 160, 64), (512, 128, 80), (1024, 256, 40), (333, 100, 16)])
+def test_fast_equals_torchaudio_without_resampling(sizes):
+    front_end = {"sample_rate": 16_000, **dict(zip(("n_fft", "hop_length", "n_mels"), sizes, strict=True))}
+    fast = audio.fast(noise(), 16_000, **front_end)
+    exact = audio.exact(noise(), 16_000, **front_end)
+    assert fast.shape == exact.shape
+    assert np.abs(audio.log(fast) - audio.log(exact)).max() < 1e-3
+
+
+def test_fast_is_close_to_torchaudio_with_resampling():
+    speech = sine(220, rate=44_100) + 0.3 * sine(1_500, rate=44_100) + 0.1 * sine(5_000, rate=44_100)
+    fast = audio.fast(speech, 44_100, **FRONT_END)
+    exact = audio.exact(speech, 44_100, **FRONT_END)
+    loud = exact[5:-5] > 1e-2  # elsewhere the two resampling filters leak differently
+    assert fast.shape == exact.shape
+    assert np.abs(np.log(fast[5:-5][loud]) - np.log(exact[5:-5][loud])).max() < 0.02
+
+
+@pytest.mark.slow  # its import compiles for seconds
+def test_mel_power_equals_librosa():
+    librosa = pytest.importorskip("librosa")
+    samples = noise()
+    want = librosa.feature.melspectrogram(
+        y=samples, sr=16_000, n_fft=400, hop_length=160, n_mels=64, htk=True, norm=None, pad_mode="reflect"
+    )
+    got = audio.fast(samples, 16_000, **FRONT_END)
+    assert np.allclose(got, want.T, rtol=1e-4, atol=1e-7)
+
+
+def test_facts_name_all_that_is_needed_to_repeat_it():
+    facts = audio.facts(**SETTINGS)
+    assert facts["shape"] == "[-1, 64]"
+    assert facts["dtype"] == "float16"
+    assert {key: facts[key] for key in SETTINGS} == {key: str(value) for key, value in SETTINGS.items()}

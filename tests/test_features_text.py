@@ -1,0 +1,55 @@
+"""Byte-pair encoding: round trip, order of fitting, truncation, specials."""
+
+import json
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from mmpipe.features import text
+
+TEXTS = ["A red bird sings.", "Two red birds sing in the tree", "a tree", "L'été, un oiseau rouge"]
+
+
+def fitted(texts=TEXTS, *, vocab_size=320, lowercase=True):
+    return text.fit(texts, vocab_size=vocab_size, lowercase=lowercase)
+
+
+def test_every_text_comes_back():
+    tokenizer = fitted(lowercase=False)
+    odd = [*TEXTS, "日本語 🐦", "tabs\tand\nlines", "<pad> <mask> &"]
+    ids = text.encode(odd, tokenizer, max_tokens=200)
+    decode = Tokenizer.from_str(tokenizer).decode
+    assert [decode(i.tolist(), skip_special_tokens=False).removeprefix(" ") for i in ids] == odd
+    assert all(i.dtype == np.int32 and i.min() > text.MASK for i in ids)
+
+
+def test_the_order_of_the_texts_does_not_matter():
+    assert fitted() == fitted(TEXTS[::-1])
+    assert fitted() != fitted(TEXTS[:2])
+
+
+def test_case_and_composition_are_folded():
+    e_acute, e_and_accent = "\u00e9t\u00e9", "e\u0301te\u0301"
+    a, b, c = text.encode([e_acute, e_and_accent, e_acute.upper()], fitted(), max_tokens=9)
+    assert a.tolist() == b.tolist() == c.tolist()
+    lower, upper = text.encode(["bird", "BIRD"], fitted(lowercase=False), max_tokens=9)
+    assert lower.tolist() != upper.tolist()
+
+
+def test_long_texts_are_cut_and_empty_ones_are_empty():
+    tokenizer = fitted()
+    whole, cut = (text.encode(["red bird " * 50], tokenizer, max_tokens=n)[0] for n in (1_000, 7))
+    assert cut.tolist() == whole[:7].tolist()
+    assert text.encode(["", "a"], tokenizer, max_tokens=7)[0].shape == (0,)
+
+
+def test_specials_have_fixed_ids_and_the_size_is_bounded():
+    vocabulary = json.loads(fitted())["model"]["vocab"]
+    assert (vocabulary["<pad>"], vocabulary["<mask>"]) == (text.PAD, text.MASK)
+    assert text.vocab_size(fitted()) == len(vocabulary) <= 320
+    assert text.vocab_size(fitted(texts=[])) == 258
+
+
+def test_facts():
+    facts = text.facts(tokenizer_json=fitted(), max_tokens=7)
+    assert (facts["shape"], facts["dtype"], facts["pad"], facts["mask"]) == ("[-1]", "int32", "0", "1")

@@ -1,0 +1,183 @@
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from media import png, wav
+from typer.testing import CliRunner
+
+from mmpipe import init, params
+from mmpipe.cli import app
+from mmpipe.errors import InvalidError, UsageError
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A table with names of its own: pictures, notes, kinds; a picture missing in every fourth row."""
+    folder = tmp_path / "source"
+    (folder / "photos").mkdir(parents=True)
+    rows = []
+    for i in range(12):
+        photo = f"photos/{i}.png" if i % 4 else ""
+        if photo:
+            (folder / photo).write_bytes(png(40, 30, seed=i))
+        kind = ("pear", "apple")[i % 2]
+        rows.append(
+            {"nr": i, "photo": photo, "note": f"a ripe {kind} number {i}", "sort": kind, "grams": 100.5 + i}
+        )
+    rows.append(rows[-1] | {"nr": 12, "photo": "../secret.png", "note": "leaves the folder"})
+    (tmp_path / "secret.png").write_bytes(png(5, 5, seed=0))
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture
+def no_programs(monkeypatch):
+    """Without git and dvc, where a test is about something else."""
+    monkeypatch.setattr(init, "_version_control", lambda root: None)
+
+
+def test_table_makes_a_workspace_that_fits_it(tmp_path, source):
+    root = tmp_path / "w"
+    made = init.init(root, source=source / "rows.csv")
+    loaded = params.load(root / "params.yaml")
+    assert loaded.data.manifests == ["data/raw/rows.csv"]
+    assert loaded.data.columns.model_dump() == {
+        "id": None,
+        "image": "photo",
+        "text": "note",
+        "text_path": None,
+        "audio": None,
+        "target": "sort",
+        "group": None,
+        "split": None,
+    }
+    assert (loaded.corpus, loaded.image.size, loaded.text.max_tokens) == ("none", 32, 16)
+    copied = sorted(p.relative_to(root / "data/raw").as_posix() for p in (root / "data/raw").rglob("*.*g"))
+    assert copied == sorted(f"photos/{i}.png" for i in range(12) if i % 4)
+    assert (made.rows, made.copied) == (13, 10)
+    assert made.notes == ["13 rows: 10 with image, 13 with text; 2 different labels"]
+    config = (root / ".dvc/config").read_text()
+    assert "analytics = false" in config
+    assert made_by(root, "git", "check-ignore", "data/raw/rows.csv") == "data/raw/rows.csv\n"
+    made_by(root, "git", "add", "-A")
+    made_by(root, sys.executable, "-m", "dvc", "add", "-q", "data/raw")  # nothing of it is in git
+    assert "?? data/raw.dvc" in made_by(root, "git", "status", "--short", "-uall")
+
+
+def made_by(folder, *command):
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_folder_of_classes_is_copied_whole(tmp_path, no_programs):
+    for label in ("cat", "dog"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / f"pets/{label}/{i}.wav").write_bytes(wav(seconds=0.5, seed=i))
+            (tmp_path / f"pets/{label}/{i}.txt").write_text("it says something")
+    made = init.init(tmp_path / "w", source=tmp_path / "pets")
+    loaded = params.load(tmp_path / "w/params.yaml")
+    assert loaded.data.manifests == ["data/raw/pets"]
+    assert loaded.audio.max_duration_s == 1.0
+    assert (made.rows, made.copied) == (6, 12)
+
+
+def test_table_within_the_workspace_stays_where_it_is(tmp_path, source, no_programs):
+    root = tmp_path / "w"
+    (root / "data").mkdir(parents=True)
+    source.rename(root / "data/raw")
+    made = init.init(root, source=root / "data/raw")
+    assert made.copied == 0
+    assert params.load(root / "params.yaml").data.manifests == ["data/raw/rows.csv"]
+
+
+def test_workspace_is_never_overwritten(tmp_path, no_programs):
+    init.init(tmp_path / "w", corpus="shapes")
+    with pytest.raises(InvalidError, match="is a workspace already"):
+        init.init(tmp_path / "w", corpus="shapes")
+
+
+def test_foreign_files_are_kept(tmp_path, no_programs):
+    root = tmp_path / "w"
+    root.mkdir()
+    (root / ".gitignore").write_text("mine")
+    init.init(root)
+    assert (root / "data/raw/.gitkeep").exists()
+    assert (root / ".gitignore").read_text().startswith("mine\n/data/*\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "params.yaml").write_text("lr: 1\n")
+    with pytest.raises(InvalidError, match="is there already"):
+        init.init(other)
+    assert [p.name for p in other.iterdir()] == ["params.yaml"]
+
+
+def test_interrupted_init_goes_on(tmp_path, source, monkeypatch):
+    root = tmp_path / "w"
+
+    def stop(path, data):
+        if path.name == "dvc.yaml":
+            raise KeyboardInterrupt
+        write(path, data)
+
+    write = init.write_bytes
+    monkeypatch.setattr(init, "write_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        init.init(root, source=source)
+    assert not (root / "dvc.yaml").exists()
+    monkeypatch.setattr(init, "write_bytes", write)
+    init.init(root, source=source)
+    assert (root / "dvc.yaml").exists()
+
+
+def test_workspace_within_a_repository_is_a_subfolder_of_it(tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "w"), "--corpus", "shapes", "--json"])
+    assert json.loads(done.stdout)["root"] == str(tmp_path / "w")
+    assert not (tmp_path / "w/.git").exists()
+    shown = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
+        cwd=tmp_path / "w",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"fetch", "extract@audio", "report"} <= set(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "words"),
+    [
+        ("a,b\n1,2\n3,4\n", None, "no column that looks like a label"),
+        ("a,label\n1,x\n3,y\n", None, "no column with texts"),
+        ("text,kind\nu v,x\n", "sort", "no column 'sort'"),
+        ("text,label\n", None, "has no rows"),
+    ],
+)
+def test_table_that_is_not_understood_is_refused(tmp_path, no_programs, text, target, words):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InvalidError, match=words):
+        init.init(tmp_path / "w", source=tmp_path / "t.csv", target=target)
+    assert not (tmp_path / "w").exists()
+
+
+def test_several_tables_are_told_apart_by_the_person(tmp_path, no_programs):
+    for name in ("a.csv", "b.jsonl"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(UsageError, match=r"a\.csv, b\.jsonl"):
+        init.init(tmp_path / "w", source=tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), [("pipeline.yaml", "dvc.yaml"), ("dvcignore", ".dvcignore")])
+def test_templates_are_the_repositorys_own_files(repository, name, file):
+    assert init.template(name) == (repository / file).read_text(), f"cp {file} mmpipe/templates/{name}"
+
+
+def test_template_ignores_are_the_repositorys_too(repository):
+    ours = (repository / ".gitignore").read_text().splitlines()
+    lines = init.template("gitignore").splitlines()
+    assert lines and [line for line in lines if line not in ours] == []

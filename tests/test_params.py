@@ -1,0 +1,149 @@
+import json
+
+import pytest
+from pydantic import BaseModel
+
+from mmpipe import params, section
+from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.params import Params
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write text as params.yaml and load it."""
+    path = tmp_path / "params.yaml"
+
+    def load(text):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return params.load(path)
+
+    return load
+
+
+def refusal(written, text):
+    with pytest.raises(InvalidError) as caught:
+        written(text)
+    assert caught.value.code == "params"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train:\n  lrr: 0.1\n", "params.yaml:2:3 train.lrr: no such key, did you mean 'lr'?"),
+        ("trian: {}\n", "params.yaml:1:1 trian: no such key, did you mean 'train'?"),
+        ("zzz: 1\n", "params.yaml:1:1 zzz: no such key —"),
+        ("train:\n  epochs: ten\n", "params.yaml:2:3 train.epochs: should be a valid integer, not 'ten'"),
+        ("train:\n  epochs: 1.5\n", "params.yaml:2:3 train.epochs: "),
+        ("train:\n  epochs: '3'\n", "params.yaml:2:3 train.epochs: should be a valid integer, not '3'"),
+        ("text:\n  lowercase: 1\n", "params.yaml:2:3 text.lowercase: should be a valid boolean, not 1"),
+        (
+            "corpus: stampz\n",
+            "corpus: should be 'stamps', 'shapes' or 'none', not 'stampz', did you mean 'stamps'?",
+        ),
+        ("train: {lr: 0}\n", "params.yaml:1:9 train.lr: should be greater than 0, not 0"),
+        ("train: {lr: .nan}\n", "params.yaml:1:9 train.lr: should be a finite number, not nan"),
+        ("train: {lr: .inf}\n", "params.yaml:1:9 train.lr: should be a finite number, not inf"),
+        ("train: 3\n", "params.yaml:1:1 train: must be a section of keys, not 3"),
+        ("train:\n", "params.yaml:1:1 train: must be a section of keys, not None"),
+        ("data:\n  manifests: []\n", "params.yaml:2:3 data.manifests: "),
+        (
+            "data:\n  manifests:\n  - a.csv\n  - 7\n",
+            "params.yaml:4:5 data.manifests.1: should be a valid string, not 7",
+        ),
+        (
+            "split: {test_fraction: 0.4, val_fraction: 0.6}\n",
+            "split: test_fraction + val_fraction must leave",
+        ),
+        ("train: {lr: 1}\ntrain: {lr: 2}\n", "params.yaml:2:1 is no YAML"),
+        ("train:\n\tlr: 1\n", "params.yaml:2:1 is no YAML"),
+        ("train: {lr: 1\n", "is no YAML"),
+        ("a: &x [1]\nb: *x\n", "params.yaml:2:4 has an alias, which is not allowed"),
+        ("a: !!python/object/apply:os.system [ls]\n", "params.yaml:1:4 has a tag, which is not allowed"),
+        ("- 1\n", "params.yaml:1:1 must be a mapping of sections"),
+        ("just words\n", "params.yaml:1:1 must be a mapping of sections"),
+        ("[" * 90_000, "params.yaml:1:21 is nested too deeply"),
+        ("x: " + "{a: " * 9_000, "is nested too deeply"),
+        ("a: 1\n---\nb: 1\n", "is no YAML"),
+        ("\0", "is no YAML"),
+        (b"train: {lr: 1} # \xff\n", "is not UTF-8 at byte 17"),
+        ("# " + "x" * 100_001, "is larger than 100,000 bytes"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(written, text, words):
+    assert words in refusal(written, text)
+
+
+def test_alias_bomb_is_refused_before_it_expands(written):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    assert "has an alias" in refusal(written, "\n".join(lines))
+
+
+def test_all_mistakes_come_at_once_in_the_files_order(written):
+    text = "\n" * 8 + "train:\n  lrr: 1\n  epochs: 0\nimage:\n  size: x\naudio:\n  mode: fasst\n"
+    lines = refusal(written, text).splitlines()[1:]
+    assert [line.split(":")[1] for line in lines] == ["10", "11", "13", "15"]
+    assert "did you mean 'fast'?" in lines[-1]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "\ufeff", "---\n"])
+def test_empty_file_means_defaults(written, text):
+    assert written(text) == Params()
+
+
+def test_values_are_typed_and_frozen(written):
+    loaded = written("train:\r\n  lr: 3e-4\r\n  epochs: 7\r\n  ema: 0\r\n")
+    assert (loaded.train.lr, loaded.train.epochs) == (3e-4, 7)
+    assert type(loaded.train.lr) is float and type(loaded.train.epochs) is int
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.train.lr = 1
+
+
+def test_no_file_is_not_found(tmp_path):
+    with pytest.raises(NotFoundError, match="mmpipe init"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_rendered_text_reads_back(written):
+    columns = {"image": "no", "text": "a: b # c", "target": "null", "id": "ü 'x' \"y\"", "group": "1.5"}
+    given = Params.model_validate({"data": {"manifests": ["a b.csv", "#x"], "columns": columns}})
+    text = params.render(given)
+    assert written(text) == given
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_every_key_has_a_comment():
+    assert [key for key, words in section.comments(Params).items() if not words] == []
+
+
+def test_every_section_is_strict():
+    sections = [Params]
+    for kind in sections:
+        assert kind.model_config["extra"] == "forbid" and kind.model_config["frozen"]
+        sections += [
+            info.annotation
+            for info in kind.model_fields.values()
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+        ]
+    assert len(sections) > 10
+
+
+def test_repository_params_are_valid_and_whole(repository):
+    path = repository / "params.yaml"
+    text = path.read_text()
+    loaded = params.load(path)
+    assert loaded.corpus == "stamps"
+    rendered = params.render(loaded).splitlines()
+    keys = [line.split("#")[0].split(":")[0] for line in rendered if line.split("#")[0].strip()]
+    assert len(keys) > 60
+    found = [line.split("#")[0].split(":")[0] for line in text.splitlines() if line.split("#")[0].strip()]
+    assert found == keys, "write it anew by `mmpipe params`"
+
+
+def test_schema_file_is_the_models_own(repository):
+    first = (repository / "params.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=params.schema.json"
+    assert json.loads((repository / "params.schema.json").read_text()) == params.schema(), (
+        "write it anew by `mmpipe params --schema > params.schema.json`"
+    )

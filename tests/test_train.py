@@ -1,0 +1,285 @@
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import tiny
+import torch
+
+from mmpipe import augment, batches, paths, runtime, schema, train
+from mmpipe.errors import MmpipeError
+from mmpipe.model.checkpoint import load_bundle
+from mmpipe.model.network import build_model
+from mmpipe.resume import States
+from mmpipe.stages import train as train_stage
+
+FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
+AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
+SETTINGS = train.Settings(epochs=3, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
+
+
+class PowerCut(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workspace")
+    tiny.write(root, n=50)
+    tiny.tokenizer(root)
+    return root
+
+
+@pytest.fixture
+def data(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return load()
+
+
+def load():
+    return tuple(
+        batches.load(FEATURES, paths.SPLITS, split, labels=tiny.LABELS) for split in ("train", "val")
+    )
+
+
+def fit(data, settings, states, *, precision="fp32"):
+    """Trained weights and progress, from a fresh network."""
+    machine = runtime.select(precision=precision, threads=1)
+    runtime.seed_all(settings.seed)
+    network = build_model(
+        modalities=data[0].modalities,
+        classes=2,
+        dim=8,
+        dropout=0.2,
+        vocab_size=tiny.VOCAB,
+        n_mels=tiny.N_MELS,
+    )
+    network.fit_statistics(data[0])
+    rows = []
+    progress = train.fit(
+        network,
+        data,
+        settings,
+        augmentation=AUGMENTATION,
+        machine=machine,
+        states=states,
+        on_epoch=rows.append,
+    )
+    assert rows == progress.history
+    return {name: value.clone() for name, value in network.state_dict().items()}, progress, network
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def cut_power(monkeypatch, at):
+    """Let the process die in step number `at`, without a word."""
+    step, count = train._Training._step, iter(range(10**6))
+
+    def dying(self, rows):
+        if next(count) == at:
+            raise PowerCut
+        step(self, rows)
+
+    monkeypatch.setattr(train._Training, "_step", dying)
+
+
+def test_the_same_arguments_give_the_same_bits_and_another_seed_others(data, whole, tmp_path):
+    assert same(whole, fit(data, SETTINGS, States(tmp_path / "a", "k"))[0])
+    assert not same(whole, fit(data, replace(SETTINGS, seed=1), States(tmp_path / "b", "k"))[0])
+
+
+def test_it_learns_and_leaves_the_weights_of_the_best_epoch(data, tmp_path):
+    _, progress, network = fit(data, replace(SETTINGS, epochs=6), States(tmp_path, "k"))
+    assert progress.history[-1]["val_accuracy"] >= 0.9
+    logits, target = train.evaluate(network, data[1], runtime.select(precision="fp32", threads=1))
+    found = train.validation(logits, target)
+    assert found["val_loss"] == pytest.approx(progress.history[progress.best_epoch]["val_loss"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """The weights of an unbroken run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return fit(load(), SETTINGS, States(tmp_path_factory.mktemp("whole"), "k"))[0]
+
+
+@pytest.mark.parametrize("at", [1, 7, 11])
+def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(data, whole, tmp_path, monkeypatch, at):
+    with monkeypatch.context() as patch:
+        cut_power(patch, at)
+        with pytest.raises(PowerCut):
+            fit(data, SETTINGS, States(tmp_path / "cut", "k"))
+    resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"))
+    assert same(whole, resumed)
+    assert len(progress.history) == SETTINGS.epochs
+
+
+def test_an_interrupt_lets_the_step_end_and_saves_it(data, whole, tmp_path, monkeypatch):
+    step = train._Training._step
+
+    def interrupted(self, rows):
+        if (self.progress.epoch, self.progress.step) == (1, 2):
+            signal.raise_signal(signal.SIGINT)
+        step(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Training, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, SETTINGS, States(tmp_path, "k"))
+    _, progress = States(tmp_path, "k").load()
+    assert (progress["epoch"], progress["step"]) == (1, 3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert same(whole, fit(data, SETTINGS, States(tmp_path, "k"))[0])
+
+
+def test_damaged_and_foreign_states_are_passed_over_with_a_word(data, whole, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        cut_power(patch, 11)
+        with pytest.raises(PowerCut):
+            fit(data, SETTINGS, States(tmp_path / "cut", "k"))
+    older, newest = sorted((tmp_path / "cut").iterdir())
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    assert States(tmp_path / "cut", "k").load()[1]["epoch"] == 2
+    assert f"{newest.name} is damaged: going back to the one before" in capsys.readouterr().err
+    foreign = tmp_path / "foreign"
+    States(foreign, "other run").save({"a": torch.zeros(1)}, {})
+    for path in foreign.iterdir():
+        path.rename(tmp_path / "cut" / path.name.replace("00000001", "00000099"))
+    resumed, _, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"))
+    assert "belongs to another run" in capsys.readouterr().err
+    assert older.name not in {path.name for path in (tmp_path / "cut").iterdir()}
+    assert same(whole, resumed)
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_and_keeps_the_last_good_state(data, tmp_path):
+    states = States(tmp_path, "k")
+    with pytest.raises(MmpipeError, match=r"train-not-finite.*epoch \d, step \d.*lower train\.lr") as caught:
+        fit(data, replace(SETTINGS, lr=1e30, warmup_fraction=0.0, checkpoint_steps=1, epochs=30), states)
+    assert str(tmp_path) in str(caught.value)
+    tensors, _ = states.load()
+    assert all(value.isfinite().all() for value in tensors.values())
+
+
+def test_without_improvement_it_stops_after_patience_with_the_best_weights(data, tmp_path, monkeypatch):
+    flat = dict.fromkeys(("val_accuracy", "val_loss", "val_loss_calibrated"), 0.5)
+    monkeypatch.setattr(train, "validation", lambda logits, target: flat)
+    weights, progress, _ = fit(data, replace(SETTINGS, epochs=9, patience=2), States(tmp_path, "k"))
+    assert (progress.best_epoch, progress.epoch) == (0, 3)
+    newest = States(tmp_path, "k").load()[0]
+    assert same(weights, train._under("best.", newest))
+    assert not same(weights, train._under("model.", newest))
+
+
+def test_class_weights_and_bf16_train_too(data, tmp_path):
+    settings = replace(SETTINGS, epochs=6, class_weights="inverse")
+    _, progress, network = fit(data, settings, States(tmp_path, "k"), precision="bf16")
+    assert progress.history[-1]["val_accuracy"] >= 0.9
+    assert all(value.dtype != torch.bfloat16 for value in network.state_dict().values())
+
+
+def test_without_validation_samples_the_last_epoch_counts(data, tmp_path, monkeypatch, folder):
+    empty = batches.load(FEATURES, paths.SPLITS, "nothing", labels=tiny.LABELS)
+    _, progress, _ = fit((data[0], empty), SETTINGS, States(tmp_path, "k"))
+    assert progress.best_epoch == SETTINGS.epochs - 1
+
+
+def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
+    _, _, network = fit(data, replace(SETTINGS, epochs=6), States(tmp_path, "k"))
+    with torch.no_grad():
+        network.head.single["audio"].weight.mul_(-40)
+    machine = runtime.select(precision="fp32", threads=1)
+    train.fit_trust(network, data[1], machine)
+    trust = dict(zip(network.modalities, network.trust.tolist(), strict=True))
+    assert trust["audio"] < max(trust.values()) == 1
+    assert train.validation(*train.evaluate(network, data[1], machine))["val_accuracy"] >= 0.8
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
+    rates = [train.learning_rate(step, total=100, warmup=10, peak=2.0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2) and rates[9] == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0) and rates[100] == pytest.approx(0.0)
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
+    first, progress, _ = fit(data, SETTINGS, States(tmp_path / "a", "k"), precision="auto")
+    again, _, _ = fit(data, SETTINGS, States(tmp_path / "b", "k"), precision="auto")
+    assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
+
+
+def stage(root):
+    command = [sys.executable, "-m", "mmpipe.stages.train"]
+    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def outs(root):
+    """sha256 of each file that the stage promises to make."""
+    places = [paths.BUNDLE, paths.METRICS, paths.PLOTS]
+    found = {
+        p: hashlib.sha256(p.read_bytes()).hexdigest() for f in places for p in sorted((root / f).rglob("*.*"))
+    }
+    return {str(path.relative_to(root)): digest for path, digest in found.items()}
+
+
+def workspace(root):
+    root.mkdir()
+    tiny.write(root, n=60)
+    tiny.tokenizer(root)
+    settings = {"epochs": 8, "batch_size": 6, "patience": 8, "threads": 1, "checkpoint_steps": 3}
+    (root / paths.PARAMS).write_text(json.dumps({"train": settings, "model": {"dim": 8}}))
+    return root
+
+
+def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, monkeypatch, capsys):
+    made = []
+    for name in ("one", "two"):
+        root = workspace(tmp_path / name)
+        before = {path for path in root.rglob("*") if path.is_file()}
+        monkeypatch.chdir(root)
+        train_stage.main()
+        assert capsys.readouterr().out == "train: 36 train, 12 val, 0 left out\n"
+        made.append(outs(root))
+        private = {".mmpipe", "logs"}
+        new = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p not in before}
+        assert {path for path in new if path.split("/")[0] not in private} == made[-1].keys()
+    assert made[0] == made[1]
+    curves = {"learning_rate", "train_loss", "val_accuracy", "val_loss", "val_loss_calibrated"}
+    bundle = {"config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json"}
+    wanted = {f"plots/train/{name}.tsv" for name in curves} | {f"models/fusion/{name}" for name in bundle}
+    assert made[0].keys() == wanted | {"metrics/train.json"}
+    assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
+    assert load_bundle(tmp_path / "two" / paths.BUNDLE).labels == tiny.LABELS
+    assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_the_stage_killed_and_terminated_in_the_middle_ends_with_the_same_bytes(tmp_path):
+    whole = workspace(tmp_path / "whole")
+    output, errors = stage(whole).communicate()
+    assert output.startswith("train: 36 train, 12 val"), errors
+    cut = workspace(tmp_path / "cut")
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = stage(cut)
+        for _ in range(random.randint(1, 3)):
+            process.stderr.readline()
+        os.kill(process.pid, number)
+        errors = process.communicate()[1]
+        assert process.returncode == (-9 if number == signal.SIGKILL else 143), errors
+        assert not (cut / paths.BUNDLE).exists()
+    assert "goes on from here" in errors
+    process = stage(cut)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    assert outs(cut) == outs(whole)
+    assert not any((cut / paths.CHECKPOINTS).iterdir())
