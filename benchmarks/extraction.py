@@ -1,11 +1,11 @@
 """Extraction (pictures, recordings, texts → Parquet) beside a Hugging Face `datasets.map` job of the same work.
 
-    python benchmarks/extraction.py                      # 2,000 made samples: JPEG 500 × 375, WAV 44.1 kHz, captions
-    python benchmarks/extraction.py --workspace DIR      # the samples of a workspace after `dvc repro ingest split`
+    python benchmarks/extraction.py                    # 2,000 made samples: JPEG 500 × 375, WAV 44.1 kHz, captions
+    python benchmarks/extraction.py --workspace DIR    # the samples of a workspace after `dvc repro ingest`
 
 Every run is a fresh process tree: imports count, CPU time is that of all processes (a subreaper waits for each),
 memory is the largest sum of their proportional set sizes. One computing thread a process, two processes.
-"""
+"""  # noqa: E501
 
 import argparse
 import ctypes
@@ -73,6 +73,8 @@ def prepare(folder, options):
                 (folder / "data" / entry.name).symlink_to(entry)
     else:
         samples = make(folder, options.samples)
+    for modality in schema.MODALITIES:
+        samples = samples.filter(samples[f"{modality}_sha256"].is_valid())
     tables.write(folder / "data/samples.parquet", samples)
     pq.write_table(samples.filter([row % 100 != 50 for row in range(len(samples))]), folder / "most.parquet")
     tokenizer = text.fit(samples["text"].drop_null().to_pylist(), vocab_size=1_000, lowercase=True)
@@ -117,6 +119,8 @@ def make(folder, count):
 
 def report(root, repeats):
     """Run everything in turn, `repeats` times, and print medians."""
+    import pyarrow.parquet as pq
+
     jobs = ("ours", "none", "most", "new", "hf_torchaudio", "hf_librosa", "kernel")
     found = {job: [] for job in jobs}
     for _ in range(repeats):
@@ -125,7 +129,7 @@ def report(root, repeats):
             if job == "most":
                 subprocess.run(["rm", "-rf", "store"], check=True)
             found[job].append(measure(job, root))
-    count = len(__import__("pyarrow.parquet").parquet.read_table("data/samples.parquet"))
+    count = pq.read_metadata("data/samples.parquet").num_rows
     middle = {j: {k: statistics.median(r[k] for r in runs) for k in runs[0]} for j, runs in found.items()}
     ours = middle["ours"]
     print(f"\n{count} samples, medians of {repeats} (least to most CPU s)\n")
@@ -140,9 +144,8 @@ def report(root, repeats):
     for job, name in names.items():
         m, cpu = middle[job], sorted(r["cpu_s"] for r in found[job])
         spread = f"{m['cpu_s']:.2f} ({cpu[0]:.2f} to {cpu[-1]:.2f})"
-        print(
-            f"| {name} | {spread} | {m['wall_s']:.1f} | {m['peak_mb']:.0f} | {m['cpu_s'] / ours['cpu_s']:.2f} |"
-        )
+        multiple = m["cpu_s"] / ours["cpu_s"]
+        print(f"| {name} | {spread} | {m['wall_s']:.1f} | {m['peak_mb']:.0f} | {multiple:.2f} |")
     kernel = middle["kernel"]["kernel_s"]
     print(f"\nkernels alone {kernel:.2f} CPU s: ours reaches {kernel / ours['cpu_s']:.2f} of that limit")
     beyond = middle["new"]["cpu_s"] - middle["none"]["cpu_s"]
@@ -150,7 +153,7 @@ def report(root, repeats):
 
 
 def measure(job, root):
-    """One job in a process tree of its own → CPU s, wall s, peak MB, and what the job itself printed as JSON."""
+    """One job in a process tree of its own → CPU s, wall s, peak MB, and what it printed as JSON."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     before, start = getrusage(RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, str(Path(__file__).resolve()), "--job", job]

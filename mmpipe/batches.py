@@ -1,6 +1,5 @@
 """Feature tables → device batches; the order is a function of (seed, epoch), never state."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmpipe import schema, tables
-from mmpipe.errors import InvalidError, VerificationError
+from mmpipe.errors import InvalidError
+from mmpipe.features import stored
 
 PAD = 0
 """Token id that stands for nothing: padding, or a token dropped in training."""
@@ -174,16 +174,16 @@ def load(
     """
     table = tables.read(splits, schema.SPLIT)
     table = table.filter(pc.equal(table["split"], split))
-    parts = {m: _read(folder, table["id"]) for m, folder in sorted(features.items())}
+    parts = {m: stored.read(folder, table["id"]) for m, folder in sorted(features.items())}
     good = np.ones(len(table), dtype=bool)
-    for _, failed, _ in parts.values():
-        good &= ~failed
+    for part in parts.values():
+        good &= ~part.failed
     kept = np.flatnonzero(good)
     return Dataset(
         ids=table["id"].take(kept).to_pylist(),
         target=_targets(table["target"].take(kept), labels, splits),
-        columns={m: _select(column, kept) for m, (column, _, _) in parts.items()},
-        facts={m: facts for m, (_, _, facts) in parts.items()},
+        columns={m: _column(p.values, p.start[kept], p.lengths[kept], p.fixed) for m, p in parts.items()},
+        facts={m: part.facts for m, part in parts.items()},
         dropped=int((~good).sum()),
     )
 
@@ -203,7 +203,9 @@ def from_arrays(
         )
         rest = [abs(size) for size in shapes[modality]][0 if fixed else 1 :]
         joined = [item[None] if fixed else item for item in some] or [np.zeros((1, *rest), np.uint8)]
-        columns[modality] = _column(np.concatenate(joined), lengths, fixed)
+        values = np.concatenate(joined)
+        start = np.minimum(np.cumsum(lengths) - lengths, len(values) - 1)
+        columns[modality] = _column(values, start, lengths, fixed)
     return Dataset(list(ids), torch.full((len(ids),), -1), columns, {})
 
 
@@ -212,19 +214,6 @@ def label_names(splits: Path) -> list[str]:
     table = tables.read(splits, schema.SPLIT)
     names: list[str] = sorted(set(table["target"].filter(pc.equal(table["split"], "train")).to_pylist()))
     return names
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """The metadata of a feature table: dtype, shape and what the extractor noted."""
-    metadata = tables.read(tables.shards(folder)[0]).schema.metadata or {}
-    return {key.decode(): _value(raw.decode()) for key, raw in sorted(metadata.items())}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def _targets(names: pa.ChunkedArray, labels: Sequence[str] | None, splits: Path) -> Tensor:
@@ -238,64 +227,9 @@ def _targets(names: pa.ChunkedArray, labels: Sequence[str] | None, splits: Path)
     return torch.from_numpy(place.to_numpy().astype(np.int64))
 
 
-def _read(folder: Path, ids: pa.ChunkedArray) -> tuple[Column, NDArray[np.bool_], dict[str, Any]]:
-    """The rows of `ids`, in their order; which of them failed; the table's facts."""
-    facts = facts_of(folder)
-    shape, dtype = facts["shape"], np.dtype(facts["dtype"])
-    fixed = -1 not in shape
-    values: list[NDArray[Any]] = [np.zeros((0, *([*shape] if fixed else shape[1:])), dtype)]
-    start = np.zeros(len(ids), np.int64)
-    lengths = np.zeros(len(ids), np.int64)
-    failed = np.zeros(len(ids), bool)
-    total = 0
-    for table in tables.read_shards(folder):
-        wanted = pc.is_in(table["id"], value_set=ids.combine_chunks())
-        part = table.filter(wanted)
-        rows = pc.index_in(part["id"], value_set=ids.combine_chunks()).to_numpy().astype(np.int64)
-        bad = part["value"].is_null().to_numpy()
-        failed[rows[bad]] = True
-        array, sizes = _unpack(part["value"].filter(pc.invert(pa.array(bad))), values[0], fixed, folder)
-        rows = rows[~bad]
-        start[rows] = total + np.cumsum(sizes) - sizes
-        lengths[rows] = sizes
-        values.append(array)
-        total += len(array)
-    joined = np.concatenate(values) if total else np.zeros((1, *values[0].shape[1:]), dtype)
-    column = Column(
-        torch.from_numpy(joined), torch.from_numpy(start), torch.from_numpy(lengths), lengths, fixed
-    )
-    return column, failed, facts
-
-
-def _unpack(
-    column: pa.ChunkedArray, like: NDArray[Any], fixed: bool, folder: Path
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Binary values without nulls → one array joined on its first axis, and each row's share of it."""
-    array = column.combine_chunks()
-    row_bytes = like.dtype.itemsize * math.prod(like.shape[1:])
-    if len(array) == 0:
-        return like, np.zeros(0, np.int64)
-    if fixed:
-        first, sizes = array.offset * row_bytes, np.full(len(array), array.type.byte_width)
-    else:
-        ends = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
-        first, sizes = int(ends[0]), np.diff(ends)
-    if (sizes % row_bytes).any() or (fixed and array.type.byte_width != row_bytes):
-        raise VerificationError("table-schema", "holds values that do not fit its shape", where=str(folder))
-    flat = np.frombuffer(array.buffers()[-1], np.uint8)[first : first + int(sizes.sum())]
-    return flat.view(like.dtype).reshape(-1, *like.shape[1:]), sizes // row_bytes
-
-
-def _column(values: NDArray[Any], lengths: NDArray[np.int64], fixed: bool) -> Column:
-    start = np.cumsum(lengths) - lengths
-    start = np.minimum(start, max(len(values) - 1, 0))
+def _column(
+    values: NDArray[Any], start: NDArray[np.int64], lengths: NDArray[np.int64], fixed: bool
+) -> Column:
     return Column(
         torch.from_numpy(values), torch.from_numpy(start), torch.from_numpy(lengths), lengths, fixed
-    )
-
-
-def _select(column: Column, rows: NDArray[np.int64]) -> Column:
-    index = torch.from_numpy(rows)
-    return replace(
-        column, start=column.start[index], length=column.length[index], lengths=column.lengths[rows]
     )

@@ -4,7 +4,7 @@ A resumed run replays what the unbroken part had logged, so both read as if ther
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -35,11 +35,6 @@ class Curves:
             if name != "epoch":
                 self._live.log_metric(name, value, timestamp=False)
                 self._board.add_scalar(name, value, epoch)
-
-    def replay(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Log the epochs of an earlier part of this run."""
-        for row in history:
-            self.log(row)
 
     def publish(self, folder: Path) -> None:
         """Put DVCLive's tables, one a curve, into `folder`: the same bytes for the same history."""

@@ -100,7 +100,7 @@ class SampleError(Exception):
 
 
 class MmpipeError(Exception):
-    """The run cannot go on. `where` is `file`, `file:row` or `file:line:col`; `fix` replaces the code's own."""
+    """It cannot go on. `where` is `file`, `file:row` or `file:line:col`; `fix` replaces the usual one."""
 
     exit_status = 1
 

@@ -83,7 +83,8 @@ def columns(found: Cells, folder: Path, *, target: str | None = None) -> dict[st
     if guess["target"] is None:
         raise _unclear("has no column that looks like a label; name it by --target", found)
     if not any(guess[key] for key in (*KINDS, "text")):
-        raise _unclear("has no column with texts, or with paths (relative to its folder) of pictures or recordings", found)
+        what = "has no column with texts, or with paths (relative to its folder) of pictures or recordings"
+        raise _unclear(what, found)
     return guess
 
 

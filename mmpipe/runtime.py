@@ -19,6 +19,10 @@ class Runtime:
     dtype: torch.dtype
     """torch.bfloat16 = autocast on the device; torch.float32 = none."""
 
+    def autocast(self) -> torch.autocast:
+        """The context in which forward passes run."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
     def describe(self) -> dict[str, str]:
         """What the exact result depends on beside data, code and parameters."""
         kind = torch.backends.cpu.get_cpu_capability()

@@ -35,13 +35,12 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) ->
 def read(path: Path, schema: pa.Schema | None = None, *, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file, verifying its page checksums and, if given, its schema.
 
-    Raises NotFoundError, VerificationError (`table-schema` for a damaged page) or InvalidError (other schema).
+    Raises NotFoundError, VerificationError (`table-schema` damaged) or InvalidError (other columns).
     """
     if not path.is_file():
         raise NotFoundError("table-schema", "does not exist", where=str(path), fix="run `dvc repro`")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(columns=columns)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise VerificationError("table-schema", f"is damaged ({error})", where=str(path)) from error
     if schema is not None and columns is None and not table.schema.equals(schema):

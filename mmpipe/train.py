@@ -4,15 +4,13 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmpipe import augment, batches, runtime
-from mmpipe.calibration import fit_temperature
+from mmpipe import augment, batches, runtime, validation
 from mmpipe.errors import MmpipeError
 from mmpipe.interrupt import Interrupt
 from mmpipe.model.network import Network
@@ -20,8 +18,6 @@ from mmpipe.resume import States
 from mmpipe.tasks import classify
 
 Row = dict[str, float]
-VALIDATION_BATCH = 256
-TRUST = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -86,60 +82,6 @@ def fit(
             on_epoch(run.progress.history[-1])
     network.load_state_dict(run.best)
     return run.progress
-
-
-def evaluate(model: Network, data: batches.Dataset, machine: runtime.Runtime) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and targets (N,) of a whole dataset, in its order, on its device."""
-    model.eval()
-    logits, rows = [], np.arange(len(data))
-    with torch.no_grad(), autocast(machine):
-        for part in batches.chunks(rows, VALIDATION_BATCH):
-            logits.append(model(data.batch(part).to(machine.device)).logits)
-    return torch.cat(logits), data.target.to(machine.device)
-
-
-def validation(logits: Tensor, target: Tensor) -> Row:
-    """Accuracy and cross-entropy, as it is and at the temperature that suits it best."""
-    wide = logits.double()
-    temperature = fit_temperature(wide.cpu().numpy(), target.cpu().numpy())
-    found = {
-        "val_accuracy": (logits.argmax(1) == target).double().mean(),
-        "val_loss": nn.functional.cross_entropy(wide, target),
-        "val_loss_calibrated": nn.functional.cross_entropy(wide / temperature, target),
-    }
-    return {name: round(float(value), 6) for name, value in found.items()}
-
-
-def fit_trust(network: Network, data: batches.Dataset, machine: runtime.Runtime) -> None:
-    """Set how far each modality counts: the grid point with the least calibrated loss on `data`.
-
-    A weak modality that is sure of what it learnt by heart would outvote the others. Fitted on held-out data.
-    """
-    names = network.modalities
-    network.eval()
-    parts = [
-        data.batch(part).to(machine.device) for part in batches.chunks(np.arange(len(data)), VALIDATION_BATCH)
-    ]
-    with torch.no_grad():
-        pooled = [network.encode(part) for part in parts]
-        best = math.inf
-        for point in sorted(product(TRUST, repeat=len(names)), reverse=True):
-            if max(point) < 1:
-                continue
-            network.trust.copy_(torch.tensor(point))
-            logits = [network.decode(z, part.present).logits for z, part in zip(pooled, parts, strict=True)]
-            loss = validation(torch.cat(logits), torch.cat([part.target for part in parts]))[
-                "val_loss_calibrated"
-            ]
-            if loss < best:
-                best, chosen = loss, point
-        network.trust.copy_(torch.tensor(chosen))
-
-
-def autocast(machine: runtime.Runtime) -> torch.autocast:
-    """The context in which forward passes run."""
-    on = machine.dtype == torch.bfloat16
-    return torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=on)
 
 
 def learning_rate(step: int, *, total: int, warmup: int, peak: float) -> float:
@@ -253,7 +195,7 @@ class _Training:
         settings = self.settings
         batch = augment.apply(batch, self.augmentation)
         present = augment.drop_modalities(batch.present, settings.modality_dropout)
-        with autocast(self.machine):
+        with self.machine.autocast():
             output = self.network(batch, present)
         return classify.loss(
             output,
@@ -280,8 +222,7 @@ class _Training:
         row: Row = {"epoch": progress.epoch, "train_loss": round(float(self.losses.double().mean()), 6)}
         row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
         if len(self.val):
-            logits, target = evaluate(self.model, self.val, self.machine)
-            row |= validation(logits, target)
+            row |= validation.measure(*validation.score(self.model, self.val, self.machine))
         past = [old["val_loss_calibrated"] for old in progress.history if "val_loss" in old]
         if "val_loss" not in row or row["val_loss_calibrated"] < min(past, default=math.inf):
             progress.best_epoch = progress.epoch

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, paths, runtime, schema, train
+from mmpipe import augment, batches, paths, runtime, schema, train, validation
 from mmpipe.errors import MmpipeError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.network import build_model
@@ -99,8 +99,8 @@ def test_the_same_arguments_give_the_same_bits_and_another_seed_others(data, who
 def test_it_learns_and_leaves_the_weights_of_the_best_epoch(data, tmp_path):
     _, progress, network = fit(data, replace(SETTINGS, epochs=6), States(tmp_path, "k"))
     assert progress.history[-1]["val_accuracy"] >= 0.9
-    logits, target = train.evaluate(network, data[1], runtime.select(precision="fp32", threads=1))
-    found = train.validation(logits, target)
+    logits, target = validation.score(network, data[1], runtime.select(precision="fp32", threads=1))
+    found = validation.measure(logits, target)
     assert found["val_loss"] == pytest.approx(progress.history[progress.best_epoch]["val_loss"], abs=1e-4)
 
 
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_keeps_the_last_good_state(d
 
 def test_without_improvement_it_stops_after_patience_with_the_best_weights(data, tmp_path, monkeypatch):
     flat = dict.fromkeys(("val_accuracy", "val_loss", "val_loss_calibrated"), 0.5)
-    monkeypatch.setattr(train, "validation", lambda logits, target: flat)
+    monkeypatch.setattr(validation, "measure", lambda logits, target: flat)
     weights, progress, _ = fit(data, replace(SETTINGS, epochs=9, patience=2), States(tmp_path, "k"))
     assert (progress.best_epoch, progress.epoch) == (0, 3)
     newest = States(tmp_path, "k").load()[0]
@@ -198,10 +198,10 @@ def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
     with torch.no_grad():
         network.head.single["audio"].weight.mul_(-40)
     machine = runtime.select(precision="fp32", threads=1)
-    train.fit_trust(network, data[1], machine)
+    validation.fit_trust(network, data[1], machine)
     trust = dict(zip(network.modalities, network.trust.tolist(), strict=True))
     assert trust["audio"] < max(trust.values()) == 1
-    assert train.validation(*train.evaluate(network, data[1], machine))["val_accuracy"] >= 0.8
+    assert validation.measure(*validation.score(network, data[1], machine))["val_accuracy"] >= 0.8
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():

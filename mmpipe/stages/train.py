@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from mmpipe import augment, batches, files, paths, runtime, tables, train
+from mmpipe import augment, batches, files, paths, runtime, tables, train, validation
 from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
@@ -114,11 +114,11 @@ def _validate(
     if len(val) == 0:
         return metrics, 1.0
     machine = runtime.Runtime(network.device, runtime.FLOAT32)
-    train.fit_trust(network, val, machine)
-    logits, target = train.evaluate(network, val, machine)
+    validation.fit_trust(network, val, machine)
+    logits, target = validation.score(network, val, machine)
     temperature = round(fit_temperature(logits.double().cpu().numpy(), target.cpu().numpy()), 6)
     trust = dict(zip(network.modalities, network.trust.double().round(decimals=6).tolist(), strict=True))
-    return {**metrics, **train.validation(logits, target), "trust": trust}, temperature
+    return {**metrics, **validation.measure(logits, target), "trust": trust}, temperature
 
 
 def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
