@@ -3,8 +3,8 @@
     python benchmarks/crossval.py                                  # 5 folds, 1 seed, this repository
     python benchmarks/crossval.py --seeds 2 --set train.epochs=20 --set model.image=none
 
-Each (seed, fold) runs `split`, `tokenizer`, `extract text`, `train` and `evaluate` in a folder of its own that
-borrows the workspace's samples and its image and audio features. Runs share the machine: one thread each.
+Each (seed, fold) runs `split`, `tokenizer`, `extract text`, `train` and `evaluate` in a folder of its own
+that borrows the workspace's samples and its image and audio features. One thread each.
 """
 
 import argparse
@@ -28,17 +28,20 @@ STAGES = (("split",), ("tokenizer",), ("extract", "text"), ("train",), ("evaluat
 
 def main() -> None:
     """Parse, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workspace", type=Path, default=Path(), help="a workspace after `dvc repro`")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of params.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of params.yaml")
     options = parser.parse_args()
     runs = [(seed, fold) for seed in range(options.seeds) for fold in range(options.folds)]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
-        one = [pool.submit(run, options.workspace.resolve(), Path(scratch), seed, fold, options.set) for seed, fold in runs]
-        results = [future.result() for future in one]
+        workspace, folder = options.workspace.resolve(), Path(scratch)
+        futures = [pool.submit(run, workspace, folder, seed, fold, options.set) for seed, fold in runs]
+        results = [future.result() for future in futures]
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     print_table(results)
     print(f"\n{len(runs)} runs, {(spent.ru_utime + spent.ru_stime) / len(runs):.0f} CPU s each")

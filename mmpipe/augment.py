@@ -50,14 +50,14 @@ def image(x: Tensor, settings: Settings) -> Tensor:
     if settings.image_flip or settings.image_crop or settings.image_rotate:
         grid = functional.affine_grid(_affine(x, settings), list(x.shape), align_corners=False)
         x = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    ink = 255 - x  # white stays white: it is what fills the square around a picture
     if settings.image_color:
-        grey = x.mean(1, keepdim=True)
-        x = grey + (x - grey) * (1 + settings.image_color * _signed(x, 1, 1, 1))
-        middle = x.mean((1, 2, 3), keepdim=True)
-        x = middle + (x - middle) * (1 + settings.image_color * _signed(x, 1, 1, 1))
-        x = x * (1 + settings.image_color * _signed(x, 1, 1, 1))
+        grey = ink.mean(1, keepdim=True)
+        ink = grey + (ink - grey) * (1 + settings.image_color * _signed(x, 1, 1, 1))
+        ink = ink * (1 + settings.image_color * _signed(x, 1, 1, 1))
     if settings.image_hue:
-        x = x * (1 + settings.image_hue * _signed(x, 3, 1, 1))
+        ink = ink * (1 + settings.image_hue * _signed(x, 3, 1, 1))
+    x = 255 - ink
     if settings.image_erase:
         x = _erase(x, settings.image_erase)
     return x.clamp(0, 255).contiguous(memory_format=torch.channels_last)

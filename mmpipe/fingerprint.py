@@ -66,15 +66,6 @@ def of_modules(*names: str, site: Path = SITE) -> dict[str, Any]:
     }
 
 
-def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    """The union of several fingerprints."""
-    found: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
-    return found
-
-
 def digest(*values: Any) -> str:
     """sha256 of values that JSON can hold."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

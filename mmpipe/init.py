@@ -14,6 +14,8 @@ from mmpipe.manifest import Row
 
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+SUITED: dict[str, Any] = {"stamps": {"audio": {"max_duration_s": 2.0}, "train": {"patience": None}}}
+"""Parameters that suit a corpus better than the defaults."""
 DVC_CONFIG = "[core]\n    analytics = false\n"
 
 
@@ -59,7 +61,7 @@ def template(name: str) -> str:
 
 def _choose(root: Path, source: Path | None, corpus: str, target: str | None) -> tuple[params.Params, Made]:
     """Look at the source, copy it, and choose parameters that fit it."""
-    values: dict[str, Any] = {"corpus": corpus}
+    values: dict[str, Any] = {"corpus": corpus, **SUITED.get(corpus, {})}
     if source is None:
         manifests = ["data/corpus/manifest.csv" if corpus != "none" else "data/raw/samples.csv"]
         notes = [] if corpus != "none" else [f"put your table at {manifests[0]}, or change data.manifests"]

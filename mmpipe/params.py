@@ -117,7 +117,7 @@ class Audio(Section):
 class Text(Section):
     """Text → token ids by a byte-pair encoding fitted on the train split."""
 
-    vocab_size: Annotated[int, Field(ge=300, le=100_000)] = 1_000
+    vocab_size: Annotated[int, Field(ge=300, le=100_000)] = 8_000
     """Largest number of tokens; a small corpus gives fewer."""
     max_tokens: Positive = 64
     """Longer texts are cut."""
@@ -128,11 +128,11 @@ class Text(Section):
 class Model(Section):
     """Encoders × fusion × task."""
 
-    image: Literal["cnn"] = "cnn"
-    """Encoder of pictures."""
-    text: Literal["gru"] = "gru"
+    image: Literal["cnn", "none"] = "cnn"
+    """Encoder of pictures; none = leave them out."""
+    text: Literal["gru", "none"] = "gru"
     """Encoder of texts."""
-    audio: Literal["cnn"] = "cnn"
+    audio: Literal["cnn", "none"] = "cnn"
     """Encoder of log-mel spectrograms."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
@@ -178,8 +178,8 @@ class Train(Section):
     """Of the first weights, the order and every random change."""
     epochs: Positive = 60
     """At most."""
-    patience: Positive = 20
-    """Stop after so many epochs without a better validation loss."""
+    patience: Positive | None = 20
+    """Stop after so many epochs without a better validation loss; null = do all and keep the last weights."""
     batch_size: Positive = 32
     """Samples a step."""
     lr: Annotated[float, Field(gt=0)] = 2e-3

@@ -40,7 +40,8 @@ def read(path: Path, schema: pa.Schema | None = None, *, columns: list[str] | No
     if not path.is_file():
         raise NotFoundError("table-schema", "does not exist", where=str(path), fix="run `dvc repro`")
     try:
-        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise VerificationError("table-schema", f"is damaged ({error})", where=str(path)) from error
     if schema is not None and columns is None and not table.schema.equals(schema):

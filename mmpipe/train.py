@@ -26,7 +26,7 @@ class Settings:
 
     seed: int = 0
     epochs: int = 30
-    patience: int = 10
+    patience: int | None = 10
     batch_size: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -66,6 +66,8 @@ def fit(
     on_epoch: Callable[[Row], None],
 ) -> Progress:
     """Train on `data[0]`, choose the epoch by the loss on `data[1]`, and leave its weights in `network`.
+
+    Without `patience` every epoch is done and the last one is chosen.
 
     "Loss" is the cross-entropy at its own best temperature: how sure a model is can be mended afterwards.
     Goes on from the newest state in `states`; `on_epoch` gets a row for every epoch, replayed ones too.
@@ -125,7 +127,8 @@ class _Training:
     @property
     def finished(self) -> bool:
         """All epochs are done, or validation has not improved for `patience` of them."""
-        return self.progress.epoch >= self.settings.epochs or self.progress.stale >= self.settings.patience
+        stale = self.settings.patience is not None and self.progress.stale >= self.settings.patience
+        return stale or self.progress.epoch >= self.settings.epochs
 
     def epoch(self, interrupt: Interrupt) -> None:
         """Do the rest of the epoch that progress stands in, validate, and save."""
@@ -217,14 +220,15 @@ class _Training:
             raise MmpipeError("train-not-finite", what, done=done)
 
     def _close_epoch(self) -> None:
-        """Validate, note the row, keep the weights if they are the best so far."""
+        """Validate, note the row, keep the weights if they are to be chosen."""
         progress = self.progress
         row: Row = {"epoch": progress.epoch, "train_loss": round(float(self.losses.double().mean()), 6)}
         row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
         if len(self.val):
             row |= validation.measure(*validation.score(self.model, self.val, self.machine))
         past = [old["val_loss_calibrated"] for old in progress.history if "val_loss" in old]
-        if "val_loss" not in row or row["val_loss_calibrated"] < min(past, default=math.inf):
+        better = "val_loss" not in row or row["val_loss_calibrated"] < min(past, default=math.inf)
+        if better or self.settings.patience is None:
             progress.best_epoch = progress.epoch
             self.best = _clone(self.model)
         progress.history.append(row)

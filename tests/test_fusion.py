@@ -56,7 +56,7 @@ def test_a_whole_network_worked_out_by_hand():
     assert output.by_modality["text"].tolist() == [[0, 7], [0, 0]]
 
 
-def test_trust_counts_beside_the_most_trusted_modality_that_is_present():
+def test_trust_counts_where_another_modality_is_present():
     model = network()
     model.trust.copy_(torch.tensor([0.5, 1.0]))
     output = model(batch({"audio": [True, True], "text": [True, False]}))

@@ -1,5 +1,6 @@
 """The whole way with real DVC: what runs again, what does not, and that the bytes are a clean run's."""
 
+import csv
 import json
 import random
 import shutil
@@ -29,10 +30,9 @@ def add_sample(workspace: Workspace, name: str, *, like: int, text: str) -> None
     """One more row in the person's own manifest, with the files of the corpus' row number `like`."""
     raw = workspace.root / "data/raw"
     corpus = workspace.root / "data/corpus"
-    lines = (corpus / "manifest.csv").read_text().splitlines()
-    rows = [line.split(",") for line in lines[1:]]
-    complete = [row for row in rows if row[1] and row[3]]
-    picture, sound, label = complete[like][1], complete[like][3], complete[like][4]
+    with (corpus / "manifest.csv").open(newline="") as file:
+        complete = [row for row in csv.DictReader(file) if row["image"] and row["audio"]]
+    picture, sound, label = (complete[like][name] for name in ("image", "audio", "label"))
     for source, folder in ((picture, "images"), (sound, "audio")):
         (raw / folder).mkdir(exist_ok=True)
         data = (corpus / source).read_bytes()
@@ -85,9 +85,11 @@ def workspace(tmp_path_factory, package):
 
 def test_clean_run_writes_every_result(workspace):
     found = workspace.hashes()
-    assert {"data/samples.parquet", "data/quarantine.parquet", "models/fusion/model.safetensors"} <= set(found)
+    assert {"data/samples.parquet", "data/quarantine.parquet", "models/fusion/model.safetensors"} <= set(
+        found
+    )
     counts = json.loads((workspace.root / "metrics/ingest.json").read_text())
-    assert counts["rows_in"] == counts["rows_ok"] + counts["rows_quarantined"] + counts["rows_duplicate"]
+    assert counts["rows_in"] == counts["rows_ok"] + counts["rows_quarantined"] + counts["rows_duplicates"]
     splits = pq.read_table(workspace.root / "data/splits.parquet").to_pylist()
     assert {row["split"] for row in splits} == {"train", "val", "test"}
     shown = workspace.run("dvc", "metrics", "show").stdout
@@ -171,7 +173,7 @@ def test_one_and_two_workers_write_the_same_bytes(workspace, tmp_path):
 
 @pytest.mark.slow
 def test_kill_at_20_moments_leaves_the_same_bytes(workspace, tmp_path):
-    """kill -9 of dvc and its whole group at random moments over the pipeline; then `dvc repro`, nothing by hand."""
+    """kill -9 of dvc and its whole group at random moments; then `dvc repro`, nothing by hand."""
     (tmp_path / "reference").mkdir()
     started = time.monotonic()
     reference = clean_copy(workspace, tmp_path / "reference")

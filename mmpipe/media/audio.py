@@ -154,7 +154,10 @@ def _mono_blocks(file: soundfile.SoundFile, limit: int) -> Iterator[NDArray[np.f
             raise SampleError("audio-damaged", f"this {file.format} {what}") from None
         if not len(block):
             return
-        mono = block[:, 0].astype(np.float32) if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        mono = block[:, 0].astype(np.float32)
+        for channel in range(1, block.shape[1]):
+            mono += block[:, channel]
+        mono /= block.shape[1]
         if as_int16:
             mono *= np.float32(1 / 32768)
         elif not np.isfinite(mono).all():

@@ -129,8 +129,9 @@ def _over_white(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
         return np.repeat(pixels[..., None], 3, axis=2).astype(np.uint8)
     rgb: NDArray[np.uint8] = pixels[..., 2::-1].astype(np.uint8)
     if pixels.shape[2] == 4 and int(pixels[..., 3].min()) < 255:
-        alpha = pixels[..., 3:].astype(np.uint16)
-        rgb = ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        alpha = pixels[..., 3]
+        inverse = cv2.bitwise_not(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB))
+        rgb = cv2.bitwise_not(cv2.multiply(inverse, cv2.merge((alpha, alpha, alpha)), scale=1 / 255))
     return rgb
 
 

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+WHITE = 255.0
+"""What fills the square around a picture: 0 after normalisation, as the padding of the convolutions is."""
+
 
 class Encoded(NamedTuple):
     """`sequence`: (B, T, C), C = the encoder's `sequence_dim`; `pooled`: (B, D)."""
@@ -26,7 +29,7 @@ def length_mask(lengths: Tensor, steps: int) -> Tensor:
 
 
 class Normalize(nn.Module):
-    """(x - mean) / deviation along the last axis or axis 1, by moments of the train split."""
+    """(x - mean) / deviation along the last axis or axis 1; the deviation is the train split's."""
 
     mean: Tensor
     deviation: Tensor

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpipe.batches import Batch, Dataset
-from mmpipe.model.encoders import AudioCNN, Encoded, ImageCNN, TextGRU
+from mmpipe.model.encoders import WHITE, AudioCNN, Encoded, ImageCNN, TextGRU
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.tasks.classify import Classify, Output
 
@@ -14,8 +14,8 @@ from mmpipe.tasks.classify import Classify, Output
 class Network(nn.Module):
     """Keys are modalities, in sorted order. `dim`: width D of each pooled vector.
 
-    `trust`: a number a modality, fitted after training; how far its contribution counts beside the most
-    trusted one that is present.
+    `trust`: a number a modality, fitted on held-out samples after training: how much its contribution counts
+    beside others.
     """
 
     trust: Tensor
@@ -66,14 +66,18 @@ class Network(nn.Module):
                 encoder.fit(
                     int(train.columns[m].lengths.astype(bool).sum()), train.containing(m, len(encoder.idf))
                 )
-            elif isinstance(encoder, ImageCNN | AudioCNN):
+            elif isinstance(encoder, AudioCNN):
                 encoder.normalize.fit(*train.moments(m))
+            elif isinstance(encoder, ImageCNN):
+                _, deviation = train.moments(m)
+                encoder.normalize.fit(torch.full_like(deviation, WHITE), deviation)
 
     def _weights(self, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{modality: (B,)}: 0 where absent, 1 for the most trusted of those present."""
-        trusted = torch.stack([present[m] for m in self.encoders], 1) * self.trust
-        relative = trusted / trusted.amax(1, keepdim=True).clamp(min=1e-6)
-        return dict(zip(self.encoders, relative.unbind(1), strict=True))
+        """{modality: (B,)}: 0 where absent, 1 where nothing else is present, else the modality's trust."""
+        marks = torch.stack([present[m] for m in self.encoders], 1)
+        alone = marks.sum(1, keepdim=True) < 2
+        weights = marks * torch.where(alone, 1.0, self.trust)
+        return dict(zip(self.encoders, weights.unbind(1), strict=True))
 
     def _encode(self, modality: str, batch: Batch) -> Tensor:
         """Only the rows that have the modality are computed."""

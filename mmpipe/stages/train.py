@@ -28,7 +28,8 @@ def main() -> None:
     on = params.train
     machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
     labels = batches.label_names(paths.SPLITS)
-    data = _data(labels)
+    chosen = [m for m in MODALITIES if getattr(params.model, m) != "none"]
+    data = _data(labels, chosen)
     architecture = _architecture(params, data[0], len(labels))
     runtime.seed_all(on.seed)
     network = build_model(**architecture)
@@ -48,8 +49,8 @@ def main() -> None:
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
 
-def _data(labels: list[str]) -> Data:
-    features = {m: paths.features(m) for m in MODALITIES if paths.features(m).is_dir()}
+def _data(labels: list[str], modalities: list[str]) -> Data:
+    features = {m: paths.features(m) for m in modalities if paths.features(m).is_dir()}
     train_set, val_set = (
         batches.load(features, paths.SPLITS, name, labels=labels) for name in ("train", "val")
     )
