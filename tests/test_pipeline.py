@@ -136,7 +136,7 @@ def test_changed_sample_is_the_only_one_extracted(workspace, tmp_path):
 
 
 def test_learning_rate_runs_training_and_what_follows(workspace):
-    set_params(workspace, {"train.lr": 2e-3})
+    set_params(workspace, {"train.lr": 1e-3})
     assert workspace.repro()[0] == ["train", "evaluate", "report"]
 
 
