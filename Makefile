@@ -21,6 +21,7 @@ setup: .venv/.ready  ## make .venv from constraints.txt
 	@touch $@
 
 repro: setup  ## run the pipeline: fetch, ingest, extract, train, evaluate, report
+	@mmpipe unlock
 	dvc repro
 
 test: setup lint  ## lint, types and the test suite

@@ -75,13 +75,14 @@ def run(workspace: Path, scratch: Path, seed: int, fold: int, changes: list[str]
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """Mean ± sd over all runs, a row a subset."""
+    """Mean ± sd over all runs (of a single one its value), a row a subset."""
     print(f"{'modalities':<20} {'accuracy':>15} {'macro-F1':>15}")
     for subset in sorted(results[0]["subsets"], key=lambda name: (name.count("+"), name)):
         row = [f"{subset:<20}"]
         for metric in ("accuracy", "macro_f1"):
             values = [result["subsets"][subset][metric] for result in results]
-            row.append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}".rjust(15))
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            row.append(f"{statistics.mean(values):.3f}{spread}".rjust(15))
         print(" ".join(row))
 
 

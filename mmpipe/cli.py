@@ -32,6 +32,8 @@ app = typer.Typer(
     cls=Guarded,
     help="Raw images, text and recorded sound to a trained, evaluated, versioned multimodal model.\n\n"
     "The pipeline itself is run by `dvc repro` in a workspace that `mmpipe init` makes.",
+    epilog="\b\nExamples:\n  mmpipe init my-project --from rows.csv\n  mmpipe quarantine\n"
+    '  mmpipe predict --text "a small cat"\n  mmpipe init --help',
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -228,6 +230,21 @@ def _columns(given: list[str]) -> dict[str, str | None]:
             raise UsageError("usage", f"--column is id, image, text, text_path or audio = NAME, not {pair!r}")
         columns[key] = name or None
     return columns
+
+
+@command("""
+    mmpipe unlock
+    mmpipe unlock --json
+""")
+def unlock(as_json: Json = False) -> None:
+    """Remove a DVC lock that a kill left, where `dvc repro` says corrupted or busy for nothing."""
+    from mmpipe.locks import heal
+
+    said = heal(Path())
+    if as_json:
+        _print_json(said)
+    else:
+        _print_lines(said or ["no stale lock"])
 
 
 @command("""

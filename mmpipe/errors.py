@@ -64,6 +64,7 @@ FIXES: dict[str, str] = {
     "split-leak": "correct the split column so that the same content lies in one split only",
     "params": "correct params.yaml",
     "workspace": "run `mmpipe init DIR` first, or change into a workspace",
+    "locked": "wait for that run to end, or stop it; then the same command works",
     "workspace-exists": "give another folder, or remove dvc.yaml there to start over",
     "corpus-client": "install apt or put the package file at the place named, or set corpus: shapes",
     "corpus-hash": "remove the file and fetch again",

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,9 +81,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.tmp")  # always the same: the next run replaces what a kill left
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         with temporary.open("rb") as file:

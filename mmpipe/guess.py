@@ -80,6 +80,8 @@ def columns(found: Cells, folder: Path, *, target: str | None = None) -> dict[st
             guess[key] = next((name for name in _free(found, guess, usual) if _fits(key, found[name])), None)
     guess["target"] = guess["target"] or _fewest_values(found, _free(found, guess))
     guess["text"] = guess["text"] or _wordiest(found, _free(found, guess))
+    if guess["text_path"]:  # one source of texts: files, where most cells name them
+        guess["text"] = None
     if guess["target"] is None:
         raise _unclear("has no column that looks like a label; name it by --target", found)
     if not any(guess[key] for key in (*KINDS, "text")):

@@ -30,7 +30,8 @@ def ingest(
 ) -> Outcome:
     """Judge every row: its cells, its files (in worker processes), and the rows against one another.
 
-    Raises InvalidError `manifest-empty` where there is no row at all.
+    Raises InvalidError: `manifest-empty` where there is no row at all, `split-leak` where rows of the same
+    content and label declare different splits.
     """
     if not rows:
         raise InvalidError("manifest-empty", "no manifest has a row")
@@ -128,6 +129,7 @@ def _put_aside_copies(good: Sequence[tuple[Row, Facts]], bad: Bad) -> None:
     for row, facts in good:
         content = tuple(facts.get(f"{modality}_sha256") for modality in schema.MODALITIES)
         copies.setdefault(content, []).append(row)
+    _check_declared([rows for rows in copies.values() if len({row.target for row in rows}) == 1])
     for rows in copies.values():
         agree = len({row.target for row in rows}) == 1
         for row in rows[1:] if agree else rows:
@@ -138,6 +140,19 @@ def _put_aside_copies(good: Sequence[tuple[Row, Facts]], bad: Bad) -> None:
                 others = _named([other for other in rows if other.target != row.target])
                 what = f"labelled {row.target!r}, the same content as {others}"
                 bad[_key(row)] = _bad(row, "row-conflict", what)
+
+
+def _check_declared(copies: Sequence[Sequence[Row]]) -> None:
+    """To drop one of two copies would hide that the data's own split has them on both sides."""
+    leaks = []
+    for rows in copies:
+        first = {row.split: row for row in reversed(rows) if row.split is not None}
+        if len(first) > 1:
+            leaks.append(" and ".join(f"{first[name].id} ({name})" for name in sorted(first)))
+    if leaks:
+        shown = ", ".join(leaks[:5]) + (f" and {len(leaks) - 5} more" if len(leaks) > 5 else "")
+        what = f"{len(leaks)} contents lie in two of the declared splits: {shown}"
+        raise InvalidError("split-leak", what, where="the split column", done="nothing was written")
 
 
 def _named(rows: Sequence[Row]) -> str:

@@ -1,5 +1,6 @@
 """`params.yaml` → typed, frozen objects; all mistakes at once, each with file:line:col."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -7,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mmpipe import yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.rules import DataPath, OneOfN
 from mmpipe.section import Section, comments, problems
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
@@ -37,12 +39,22 @@ class Columns(Section):
     split: str | None = None
     """`train`, `val` or `test`, where the data have their own split."""
 
+    @model_validator(mode="after")
+    def _tell_columns_apart(self) -> Self:
+        if self.text is not None and self.text_path is not None:
+            raise ValueError("text and text_path exclude one another, set one of them to null")
+        named = [(key, name) for key, name in self.model_dump().items() if name is not None]
+        for (one, name), (other, again) in combinations(named, 2):
+            if name == again and {one, other} != {"id", "group"}:
+                raise ValueError(f"{one} and {other} are both the column {name!r}, set one of them to null")
+        return self
+
 
 class Data(Section):
     """Where the samples are."""
 
-    manifests: list[str] = Field(default=["data/corpus/manifest.csv"], min_length=1)
-    """CSV, JSONL or Parquet files, or folders with one subfolder a class; relative to the workspace."""
+    manifests: list[DataPath] = Field(default=["data/corpus/manifest.csv"], min_length=1)
+    """CSV, JSONL, Parquet, or folders with a subfolder a class; below data/raw or data/corpus."""
     columns: Columns = Columns()
 
 
@@ -70,8 +82,8 @@ class Split(Section):
 
     seed: int = 0
     """Another seed, another split."""
-    test_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.2
-    """Of all samples."""
+    test_fraction: OneOfN = 0.2
+    """Of all samples: 1/n, n = 2 to 20 (0.5, 0.333333, 0.25, 0.2, …)."""
     val_fraction: Fraction = 0.1
     """Of all samples."""
     fold: Annotated[int, Field(ge=0)] = 0
@@ -142,6 +154,12 @@ class Model(Section):
     """Width of each encoded modality."""
     dropout: Fraction = 0.3
     """Share of features dropped before the head in training."""
+
+    @model_validator(mode="after")
+    def _has_an_encoder(self) -> Self:
+        if {self.image, self.text, self.audio} == {"none"}:
+            raise ValueError("at least one encoder is needed: image, text and audio are all 'none'")
+        return self
 
 
 class Augment(Section):

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmpipe import files
 
 KEPT = 2
+KEPT_RUNS = 3
 _NAME = re.compile(r"state-(\d{8})-([0-9a-f]{64})\.safetensors")
 
 
@@ -68,6 +69,13 @@ class States:
         for path in self.folder.glob("state-*.safetensors"):
             if match := _NAME.fullmatch(path.name):
                 yield int(match[1]), match[2], path
+
+
+def keep_newest(folder: Path, current: str) -> None:
+    """Of the runs' folders below `folder`, keep that of `current` and the latest others, 3 in all."""
+    others = [path for path in folder.glob("*") if path.is_dir() and path.name != current]
+    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT_RUNS - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _progress(data: bytes) -> dict[str, Any]:

@@ -36,25 +36,24 @@ def assign(
 ) -> list[str]:
     """A split for each sample, which does not depend on the order of the samples.
 
-    The groups are dealt into round(1/test_fraction) folds; fold number `fold` is the test split, so that over
-    all folds every sample is tested once. Val is dealt out of the rest; `val_fraction` is of all samples.
+    `test_fraction` is 1/n: the groups are dealt into n folds; fold number `fold` is the test split, so that
+    over all folds every sample is tested once. Val is dealt out of the rest; `val_fraction` is of all
+    samples.
     Raises InvalidError `split-too-few` (no samples, one class, a class or split left empty) or `params`.
     """
     _check_enough(ids, targets)
-    folds = round(1 / test_fraction) if test_fraction else 1
-    if fold >= folds or (test_fraction and folds < 2):
+    folds = round(1 / test_fraction)
+    if fold >= folds:
         allowed = f"split.test_fraction {test_fraction:g} makes folds 0 to {folds - 1}"
         what = f"split.fold is {fold}, {allowed}"
         raise InvalidError("params", what, where="params.yaml")
     whole = _grouped(ids, targets, groups)
-    test: set[str] = set()
-    if test_fraction:
-        dealt = _deal(whole, [1 / folds] * folds, f"{seed}:test")
-        test = {group.name for group, number in zip(whole, dealt, strict=True) if number == fold}
+    dealt = _deal(whole, [1 / folds] * folds, f"{seed}:test")
+    test = {group.name for group, number in zip(whole, dealt, strict=True) if number == fold}
     rest = [group for group in whole if group.name not in test]
     val = _val_names(rest, val_fraction * len(ids), f"{seed}:val")
     splits = ["test" if name in test else "val" if name in val else "train" for name in groups]
-    check_classes(targets, splits, groups, wanted=_wanted(test_fraction, val_fraction))
+    check_classes(targets, splits, groups, wanted=_wanted(val_fraction))
     return splits
 
 
@@ -70,7 +69,7 @@ def keep_declared(
     """The splits that the data declare; where they declare no val, it is dealt out of train.
 
     Raises InvalidError `split-incomplete` (a row without one), `split-leak` (a group in two of them) or
-    `split-too-few`.
+    `split-too-few` (no train, no test, or no val although `val_fraction` is not 0).
     """
     _check_enough(ids, targets)
     without = [name for name, split in zip(ids, declared, strict=True) if split is None]
@@ -78,6 +77,10 @@ def keep_declared(
         what = f"{len(without)} of {len(ids)} samples have none: {_listed(without)}"
         raise InvalidError("split-incomplete", what, where="the split column")
     splits = [str(split) for split in declared]
+    if missing := [name for name in ("train", "test") if name not in splits]:
+        fix = f"give some rows the split {missing[0]!r}, or set data.columns.split: null"
+        what = f"none of {len(ids)} samples has the split {missing[0]!r}"
+        raise InvalidError("split-too-few", what, where="the split column", fix=fix)
     check_leaks(ids, splits, groups, what="near-identical or grouped samples")
     if "val" not in splits and val_fraction:
         train = [index for index, split in enumerate(splits) if split == "train"]
@@ -86,7 +89,7 @@ def keep_declared(
         splits = [
             "val" if s == "train" and name in val else s for s, name in zip(splits, groups, strict=True)
         ]
-    check_classes(targets, splits, groups, wanted={"train"})
+    check_classes(targets, splits, groups, wanted=_wanted(val_fraction))
     return splits
 
 
@@ -122,12 +125,15 @@ def check_classes(
 
 
 def counts(targets: Sequence[str], splits: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    """Samples of each split and class, and the sizes of groups, for the metrics."""
+    """Samples of each split and class, and the sizes of groups, for the metrics.
+
+    The classes are a list, which `dvc metrics show` leaves out: else it has a column a split and class.
+    """
     table = Counter(zip(splits, targets, strict=True))
     classes = sorted(set(targets))
     return {
         "samples": {split: sum(table[split, name] for name in classes) for split in SPLITS},
-        "classes": {split: {name: table[split, name] for name in classes} for split in SPLITS},
+        "classes": [{"label": name} | {split: table[split, name] for split in SPLITS} for name in classes],
         "groups": len(set(groups)),
         "largest_group": max(Counter(groups).values()),
     }
@@ -140,9 +146,8 @@ def _check_enough(ids: Sequence[str], targets: Sequence[str]) -> None:
         raise InvalidError("split-too-few", f"all {len(ids)} samples are of one class, {targets[0]!r}")
 
 
-def _wanted(test_fraction: float, val_fraction: float) -> set[str]:
-    asked = {"test": test_fraction, "val": val_fraction, "train": 1.0}
-    return {name for name, fraction in asked.items() if fraction}
+def _wanted(val_fraction: float) -> set[str]:
+    return {"train", "val", "test"} if val_fraction else {"train", "test"}
 
 
 def _grouped(ids: Sequence[str], targets: Sequence[str], groups: Sequence[str]) -> list[_Group]:

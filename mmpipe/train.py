@@ -24,20 +24,20 @@ Row = dict[str, float]
 class Settings:
     """Meanings are those of `train` in params.yaml."""
 
-    seed: int = 0
-    epochs: int = 30
-    patience: int | None = 10
-    batch_size: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.1
-    label_smoothing: float = 0.1
-    class_weights: str = "none"
-    modality_dropout: float = 0.3
-    auxiliary: float = 0.5
-    ema: float = 0.0
-    max_grad_norm: float = 1.0
-    checkpoint_steps: int = 50
+    seed: int
+    epochs: int
+    patience: int | None
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_fraction: float
+    label_smoothing: float
+    class_weights: str
+    modality_dropout: float
+    auxiliary: float
+    ema: float
+    max_grad_norm: float
+    checkpoint_steps: int
 
 
 @dataclass

@@ -103,6 +103,12 @@ def test_write_replaces_whole_and_leaves_nothing_else(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_write_replaces_what_a_kill_left_half_written(tmp_path):
+    (tmp_path / ".x.tmp").write_text("half")
+    files.write_bytes(tmp_path / "x", b"whole")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x": "whole"}
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
 def test_failed_write_leaves_the_old_file(tmp_path, kind):
     path = tmp_path / "x"
@@ -118,7 +124,6 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "x"
     path.write_text("old")
     with pytest.raises(OSError, match="No space"), files.atomic_path(path) as temporary:
-        temporary.unlink()
         temporary.symlink_to("/dev/full")
         with temporary.open("wb", buffering=0) as file:
             file.write(b"x")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmpipe import ingest, schema, tables
-from mmpipe.errors import InvalidError, TooManyBadRowsError
+from mmpipe import ingest, paths, schema, snapshot, tables
+from mmpipe.errors import InvalidError, TemporaryError, TooManyBadRowsError
 from mmpipe.inspection import Facts, Fault, Limits, inspect
 from mmpipe.manifest import BadRow, Row
 from mmpipe.media import image
+from mmpipe.stages import ingest as stage
 
 PNG = image.encode(np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8), ".png")
 JPEG = image.encode(np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8), ".jpg")
@@ -135,6 +136,73 @@ def test_rows_are_conserved_and_judged_against_each_other(tmp_path):
         counts["rows_in"] == 10 == counts["rows_ok"] + counts["rows_quarantined"] + counts["rows_duplicates"]
     )
     assert ingest.summary(counts).startswith("10 rows in = 2 ok + 7 quarantined + 1 duplicates")
+
+
+@pytest.mark.parametrize("cells", [{"text": "one"}, {"image": "a.png"}, {"image": "a.png", "text": "one"}])
+def test_copies_on_two_sides_of_a_declared_split_are_a_leak(tmp_path, cells):
+    (tmp_path / "a.png").write_bytes(PNG)
+    alone = [row(tmp_path, n, text=f"other {n}", split="train") for n in (4, 5)]
+    rows = [row(tmp_path, n, split=split, **cells) for n, split in enumerate(("train", "train", "test"), 1)]
+    with pytest.raises(InvalidError, match=r"split-leak .* 1 contents .*: r3 \(test\) and r1 \(train\)"):
+        judged(rows + alone)
+    found = judged(rows[:2] + alone)
+    assert [sample["id"] for sample in found.samples] == ["r1", "r4", "r5"]
+    assert [r["code"] for r in found.quarantine] == ["row-duplicate"]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace with two rows, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMPIPE_WORKERS", "1")
+    paths.RAW.mkdir(parents=True)
+    (paths.RAW / "a.png").write_bytes(PNG)
+    (paths.RAW / "rows.csv").write_text("image,text,label\na.png,one,x\n,two,y\n")
+    paths.PARAMS.write_text("data: {manifests: [data/raw/rows.csv]}\n")
+
+
+def replaced():
+    (paths.RAW / "new").write_bytes((paths.RAW / "a.png").read_bytes())
+    (paths.RAW / "new").replace(paths.RAW / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda: (paths.RAW / "a.png").write_bytes(JPEG), "a.png"),
+        (lambda: (paths.RAW / "rows.csv").touch(), "rows.csv"),
+        (lambda: (paths.RAW / "rows.csv").unlink(), "rows.csv"),
+        (lambda: (paths.RAW / "more.csv").write_text(""), "more.csv"),
+        (replaced, "a.png"),
+    ],
+)
+@pytest.mark.usefixtures("workspace")
+def test_a_file_that_changes_meanwhile_is_a_run_to_repeat(monkeypatch, change, name):
+    judge = ingest.ingest
+
+    def interrupted(*given, **named):
+        found = judge(*given, **named)
+        change()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "ingest", interrupted)
+        with pytest.raises(
+            TemporaryError, match=f"file-changed 1 files .* data/raw/{name} — nothing"
+        ) as raised:
+            stage.main()
+    assert raised.value.exit_status == 75 and not paths.SAMPLES.exists() and not paths.METRICS.exists()
+    if name != "rows.csv" or (paths.RAW / name).exists():
+        stage.main()
+        assert paths.SAMPLES.exists()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_files_that_stay_as_they_are_pass(capsys):
+    (paths.RAW / "dead").symlink_to("nowhere")
+    stage.main()
+    assert "2 rows in = 2 ok" in capsys.readouterr().out
+    assert snapshot.take([paths.RAW, paths.CORPUS]).keys() == {"data/raw/a.png", "data/raw/rows.csv"}
 
 
 def test_limits_on_bad_rows(tmp_path):

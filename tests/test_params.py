@@ -48,13 +48,31 @@ def refusal(written, text):
         ("train:\n", "params.yaml:1:1 train: must be a section of keys, not None"),
         ("data:\n  manifests: []\n", "params.yaml:2:3 data.manifests: "),
         (
-            "data:\n  manifests:\n  - a.csv\n  - 7\n",
+            "data:\n  manifests:\n  - data/raw/a.csv\n  - 7\n",
             "params.yaml:4:5 data.manifests.1: should be a valid string, not 7",
         ),
         (
-            "split: {test_fraction: 0.4, val_fraction: 0.6}\n",
+            "split: {test_fraction: 0.5, val_fraction: 0.6}\n",
             "split: test_fraction + val_fraction must leave",
         ),
+        (
+            "split: {test_fraction: 0.4}\n",
+            "split.test_fraction: must be 1/n with n from 2 to 20; the nearest are 0.333333 and 0.5, not 0.4",
+        ),
+        ("split: {test_fraction: 0}\n", "the nearest are 0.05 and 0.0526316, not 0"),
+        ("split: {test_fraction: 0.9}\n", "the nearest are 0.333333 and 0.5, not 0.9"),
+        (
+            "model: {image: none, text: none, audio: none}\n",
+            "1:1 model: at least one encoder is needed",
+        ),
+        (
+            "data: {columns: {image: x, text: x}}\n",
+            "data.columns: image and text are both the column 'x', set one of them to null",
+        ),
+        ("data: {columns: {target: text}}\n", "text and target are both the column 'text'"),
+        ("data: {columns: {id: x, image: x}}\n", "id and image are both the column 'x'"),
+        ("data: {columns: {group: x, split: x}}\n", "group and split are both the column 'x'"),
+        ("data: {columns: {text_path: file}}\n", "data.columns: text and text_path exclude one another"),
         ("train: {lr: 1}\ntrain: {lr: 2}\n", "params.yaml:2:1 is no YAML"),
         ("train:\n\tlr: 1\n", "params.yaml:2:1 is no YAML"),
         ("train: {lr: 1\n", "is no YAML"),
@@ -72,6 +90,24 @@ def refusal(written, text):
 )
 def test_mistakes_are_told_with_their_place(written, text, words):
     assert words in refusal(written, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "../data/raw/a.csv", "/data/raw/a.csv", "data/raw/../a.csv", "data/rawer/a.csv", ""]
+)
+def test_manifests_lie_where_dvc_sees_them_change(written, name):
+    words = refusal(written, f"data:\n  manifests:\n  - data/raw/a.csv\n  - {name!r}\n")
+    assert "params.yaml:4:5 data.manifests.1: must lie below data/raw or data/corpus" in words
+    assert f"not {name!r}" in words
+
+
+def test_values_at_the_edge_of_the_rules_are_accepted(written):
+    for number in range(2, 21):
+        assert written(f"split: {{test_fraction: {1 / number:.6f}}}\n").split.val_fraction == 0.1
+    columns = "{id: x, group: x, text: null, text_path: file}"
+    manifests = ["data/raw", "data/raw/sub/a b.csv", "data/corpus/manifest.csv"]
+    loaded = written(f"data: {{columns: {columns}, manifests: {json.dumps(manifests)}}}\n")
+    assert loaded.data.manifests == manifests and loaded.data.columns.group == "x"
 
 
 def test_alias_bomb_is_refused_before_it_expands(written):
@@ -107,7 +143,9 @@ def test_no_file_is_not_found(tmp_path):
 
 def test_rendered_text_reads_back(written):
     columns = {"image": "no", "text": "a: b # c", "target": "null", "id": "ü 'x' \"y\"", "group": "1.5"}
-    given = Params.model_validate({"data": {"manifests": ["a b.csv", "#x"], "columns": columns}})
+    given = Params.model_validate(
+        {"data": {"manifests": ["data/raw/a b.csv", "data/raw/#x"], "columns": columns}}
+    )
     text = params.render(given)
     assert written(text) == given
     assert max(map(len, text.splitlines())) <= 120

@@ -140,6 +140,17 @@ def test_learning_rate_runs_training_and_what_follows(workspace):
     assert workspace.repro()[0] == ["train", "evaluate", "report"]
 
 
+def test_another_audio_feature_extracts_audio_and_runs_what_follows(workspace, package, tmp_path):
+    path = package / "features/audio.py"
+    before = "FLOOR = 1e-6\n"
+    assert path.read_text().count(before) == 1
+    path.write_text(path.read_text().replace(before, "FLOOR = 1e-3\n"))
+    ran, output = workspace.repro()
+    assert ran == ["extract@audio", "train", "evaluate", "report"]
+    assert workspace.computed(output).keys() == {"audio"}
+    assert workspace.hashes() == clean_copy(workspace, tmp_path).hashes()
+
+
 def text_computed(workspace: Workspace, output: str) -> int:
     """Texts: one, or all of them when the new sample's text changed the tokenizer."""
     computed = workspace.computed(output)["text"]

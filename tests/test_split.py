@@ -110,13 +110,32 @@ def test_declared_splits_are_kept_and_val_dealt_out_of_train():
         split.keep_declared(ids, targets, ids, [None, *declared[1:]], val_fraction=0.1, seed=0)
 
 
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_declared_split_has_train_and_test(missing):
+    ids = [f"s{number:02}" for number in range(40)]
+    others = sorted({"train", "val", "test"} - {missing})
+    with pytest.raises(InvalidError, match=f"none of 40 samples has the split '{missing}'") as raised:
+        split.keep_declared(ids, ["a", "a", "b", "b"] * 10, ids, others * 20, val_fraction=0.1, seed=0)
+    assert raised.value.code == "split-too-few" and "data.columns.split" in raised.value.fix
+
+
+def test_a_declared_split_without_val_is_kept_where_none_is_wanted():
+    ids = [f"s{number}" for number in range(6)]
+    declared = ["train"] * 4 + ["test"] * 2
+    kept = split.keep_declared(ids, list("ababab"), ids, declared, val_fraction=0, seed=0)
+    assert kept == declared
+    with pytest.raises(InvalidError, match="no sample is left for val"):
+        split.keep_declared(ids, list("ababab"), ["g"] * 4 + ids[4:], declared, val_fraction=0.01, seed=0)
+
+
 def test_counts():
     found = split.counts(["a", "b", "a"], ["train", "train", "test"], ["g", "g", "h"])
     assert found["samples"] == {"train": 2, "val": 0, "test": 1}
-    assert found["classes"]["train"] == {"a": 1, "b": 1} and (found["groups"], found["largest_group"]) == (
-        2,
-        2,
-    )
+    assert found["classes"] == [
+        {"label": "a", "train": 1, "val": 0, "test": 1},
+        {"label": "b", "train": 1, "val": 0, "test": 0},
+    ]
+    assert (found["groups"], found["largest_group"]) == (2, 2)
 
 
 def test_near_pairs_equal_brute_force(monkeypatch):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, paths, runtime, schema, train, validation
-from mmpipe.errors import MmpipeError
+from mmpipe import augment, batches, params, paths, runtime, schema, train, validation
+from mmpipe.errors import InvalidError, MmpipeError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
@@ -21,7 +22,8 @@ from mmpipe.stages import train as train_stage
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
-SETTINGS = train.Settings(epochs=3, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
+GIVEN = params.Train(epochs=3, patience=10, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
+SETTINGS = train.Settings(**GIVEN.model_dump(exclude={"precision", "threads", "deterministic"}))
 
 
 class PowerCut(BaseException):
@@ -267,6 +269,13 @@ def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, mo
     assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
     assert load_bundle(tmp_path / "two" / paths.BUNDLE).labels == tiny.LABELS
     assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
+
+
+def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(workspace(tmp_path / "w"))
+    shutil.rmtree(paths.features("audio"))
+    with pytest.raises(InvalidError, match=r"split-too-few .* has no train sample with audio, for which"):
+        train_stage._data(tiny.LABELS, ["audio"])
 
 
 @pytest.mark.slow

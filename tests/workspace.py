@@ -54,7 +54,7 @@ class Workspace:
             str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
             for folder in RESULTS
             for path in sorted((self.root / folder).rglob("*"))
-            if path.is_file() and path.name != ".gitignore" and path.parts[-2] != "code"
+            if path.is_file() and path.name != ".gitignore" and path.parent.name != "code"
         }
         assert len(found) > 20, found
         return found

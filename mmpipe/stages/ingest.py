@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
-from mmpipe import ingest, manifest, paths, schema, tables
+from mmpipe import ingest, manifest, paths, schema, snapshot, tables
 from mmpipe.files import write_json
 from mmpipe.inspection import Limits
 from mmpipe.params import load
 from mmpipe.stages.process import run
 
+FOLDERS = (paths.CORPUS, paths.RAW)
+
 
 def main() -> None:
-    """The tables are written first; then too many bad rows stop the run."""
+    """Nothing is written of files that changed meanwhile; too many bad rows stop the run after the tables."""
     params = load(paths.PARAMS)
+    before = snapshot.take(FOLDERS)
     columns = params.data.columns.model_dump()
     rows = [
         row
@@ -20,6 +23,7 @@ def main() -> None:
     ]
     limits = Limits(**params.ingest.model_dump(exclude={"max_bad_fraction", "timeout_s"}))
     found = ingest.ingest(rows, limits=limits, timeout_s=params.ingest.timeout_s)
+    snapshot.check(before, snapshot.take(FOLDERS))
     tables.write_rows(paths.SAMPLES, found.samples, schema.SAMPLES)
     tables.write_rows(paths.QUARANTINE, found.quarantine, schema.QUARANTINE)
     write_json(paths.METRICS / "ingest.json", found.counts)

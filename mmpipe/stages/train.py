@@ -14,7 +14,7 @@ from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import Network, build_model
 from mmpipe.params import Params, load
-from mmpipe.resume import States
+from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
 from mmpipe.stages.process import run
 
@@ -57,6 +57,10 @@ def _data(labels: list[str], modalities: list[str]) -> Data:
     if len(train_set) < 2 or len(labels) < 2:
         what = f"has {len(train_set)} train samples of {len(labels)} classes; 2 of 2 are the least"
         raise InvalidError("split-too-few", what, where=str(paths.SPLITS))
+    if not train_set.modalities:
+        what = f"has no train sample with {' or '.join(modalities)}, for which the model has encoders"
+        fix = "set the encoder of a modality that the data have, under model in params.yaml"
+        raise InvalidError("split-too-few", what, where=str(paths.SPLITS), fix=fix)
     return train_set, val_set
 
 
@@ -83,8 +87,13 @@ def _fit(
 ) -> train.Progress:
     settings = train.Settings(**params.train.model_dump(exclude={"precision", "threads", "deterministic"}))
     augmentation = augment.Settings(**params.augment.model_dump())
-    live = paths.PRIVATE / "live" / states.key
-    with Curves(live, paths.TENSORBOARD / states.key) as curves, Epochs(settings.epochs) as epochs:
+    live = paths.PRIVATE / "live"
+    for folder in (paths.CHECKPOINTS, live):
+        keep_newest(folder, states.key)
+    with (
+        Curves(live / states.key, paths.TENSORBOARD / states.key) as curves,
+        Epochs(settings.epochs) as epochs,
+    ):
 
         def on_epoch(row: train.Row) -> None:
             curves.log(row)
