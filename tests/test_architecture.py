@@ -45,7 +45,7 @@ LAYERS = {
     5: ("curves", "epochs", "evaluate", "model.checkpoint", "resume", "scorecard", "train", "validation"),
     6: ("datacard", "gallery", "overview", "predict", "predict_table", "report"),
     7: ("init", "stages.*"),
-    8: ("cli",),
+    8: ("cli", "commands.*"),
 }
 """A module imports only from its own layer and below. A plain name goes before one with a star."""
 
@@ -67,10 +67,10 @@ ONLY_IN = {
     "torchaudio": ("features.audio",),
     "cv2": ("media.image", "features.image", "worker"),
     "subprocess": ("vcs",),
-    "typer": ("cli",),
+    "typer": ("commands.*",),
     "dvclive": ("curves",),
-    "mmpipe.params": ("stages.*", "cli", "init"),
-    "mmpipe.stages": ("stages.*", "cli"),
+    "mmpipe.params": ("stages.*", "commands.*", "init"),
+    "mmpipe.stages": ("stages.*", "commands.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }
 NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "dvc", "requests", "urllib.request")

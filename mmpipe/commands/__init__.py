@@ -1,0 +1,1 @@
+"""The commands of `mmpipe`, each module one group of them: check the arguments, call the library, print."""

@@ -1,0 +1,86 @@
+"""The command `predict`: one sample, or a table of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmpipe.commands.console import Json, command, listed, print_json, print_lines
+from mmpipe.errors import UsageError
+from mmpipe.paths import BUNDLE, PARAMS
+
+
+@command("""
+    mmpipe predict --image cat.jpg --text "a small cat"
+    mmpipe predict --audio miaow.wav --json
+    mmpipe predict rows.csv -o predictions.parquet
+    mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
+""")
+def predict(
+    table: Annotated[Path | None, typer.Argument(help="A CSV, JSONL or Parquet table of samples.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
+    model: Annotated[Path, typer.Option(help="The folder of a model bundle.")] = BUNDLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="For a table: the .parquet, .jsonl or .csv to write."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=NAME of a table's column; unless given, as params.yaml here says."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict one sample, of any modalities, or a table."""
+    given = [
+        name
+        for name, value in (("--image", image), ("--text", text), ("--audio", audio))
+        if value is not None
+    ]
+    if (table is None) != (output is None) or (table is None) == (not given):
+        what = "give either --image, --text and --audio as far as there are such, or a TABLE with -o FILE"
+        raise UsageError("usage", what)
+    if table is not None and output is not None:
+        _predict_table(model, table, output, column or [], as_json=as_json)
+        return
+    from mmpipe.predict import load
+
+    found = load(model).predict(image=image, text=text, audio=audio)
+    ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
+    if as_json:
+        print_json({**vars(found), "probabilities": dict(ranked)})
+    else:
+        used = "+".join(found.modalities)
+        print_lines(
+            [f"{found.label}  (from {used})", *(f"  {chance:6.1%}  {label}" for label, chance in ranked[:5])]
+        )
+
+
+def _predict_table(model: Path, table: Path, output: Path, column: list[str], *, as_json: bool) -> None:
+    columns = _columns(column)
+    from mmpipe.predict import load
+    from mmpipe.predict_table import predict_table
+
+    counts = predict_table(load(model), table, output, columns=columns)
+    if as_json:
+        print_json(vars(counts))
+        return
+    refused = sum(counts.refused.values())
+    print_lines(
+        [f"{counts.rows} rows = {counts.predicted} predicted + {refused} refused{listed(counts.refused)}"]
+    )
+
+
+def _columns(given: list[str]) -> dict[str, str | None]:
+    """Which column of a table holds what: as params.yaml here says, changed by `given`."""
+    from mmpipe import manifest, params
+
+    own = params.load(PARAMS).data.columns.model_dump() if PARAMS.is_file() else manifest.COLUMNS
+    columns = {**own, "target": None, "group": None, "split": None}
+    for pair in given:
+        key, equals, name = pair.partition("=")
+        if not equals or key not in ("id", "image", "text", "text_path", "audio"):
+            raise UsageError("usage", f"--column is id, image, text, text_path or audio = NAME, not {pair!r}")
+        columns[key] = name or None
+    return columns
