@@ -18,6 +18,8 @@ TOKENIZER = Path("data/tokenizer.json")
 FEATURES = Path("data/features")
 PREDICTIONS = Path("data/predictions.parquet")
 
+TRAINED = Path("data/trained")
+"""The network before its evaluation: a bundle without a card."""
 BUNDLE = Path("models/fusion")
 METRICS = Path("metrics")
 PLOTS = Path("plots")

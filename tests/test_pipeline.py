@@ -21,6 +21,7 @@ STAGES = {
     "extract@text",
     "train",
     "evaluate",
+    "bundle",
     "report",
 }
 ADDED = "data/raw/more.csv"
@@ -137,7 +138,7 @@ def test_changed_sample_is_the_only_one_extracted(workspace, tmp_path):
 
 def test_learning_rate_runs_training_and_what_follows(workspace):
     set_params(workspace, {"train.lr": 1e-3})
-    assert workspace.repro()[0] == ["train", "evaluate", "report"]
+    assert workspace.repro()[0] == ["train", "evaluate", "bundle", "report"]
 
 
 def test_another_audio_feature_extracts_audio_and_runs_what_follows(workspace, package, tmp_path):
@@ -146,7 +147,7 @@ def test_another_audio_feature_extracts_audio_and_runs_what_follows(workspace, p
     assert path.read_text().count(before) == 1
     path.write_text(path.read_text().replace(before, "FLOOR = 1e-3\n"))
     ran, output = workspace.repro()
-    assert ran == ["extract@audio", "train", "evaluate", "report"]
+    assert ran == ["extract@audio", "train", "evaluate", "bundle", "report"]
     assert workspace.computed(output).keys() == {"audio"}
     assert workspace.hashes() == clean_copy(workspace, tmp_path).hashes()
 

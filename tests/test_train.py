@@ -233,7 +233,7 @@ def stage(root):
 
 def outs(root):
     """sha256 of each file that the stage promises to make."""
-    places = [paths.BUNDLE, paths.METRICS, paths.PLOTS]
+    places = [paths.TRAINED, paths.METRICS, paths.PLOTS]
     found = {
         p: hashlib.sha256(p.read_bytes()).hexdigest() for f in places for p in sorted((root / f).rglob("*.*"))
     }
@@ -264,10 +264,10 @@ def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, mo
     assert made[0] == made[1]
     curves = {"learning_rate", "train_loss", "val_accuracy", "val_loss", "val_loss_calibrated"}
     bundle = {"config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json"}
-    wanted = {f"plots/train/{name}.tsv" for name in curves} | {f"models/fusion/{name}" for name in bundle}
+    wanted = {f"plots/train/{name}.tsv" for name in curves} | {f"data/trained/{name}" for name in bundle}
     assert made[0].keys() == wanted | {"metrics/train.json"}
     assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
-    assert load_bundle(tmp_path / "two" / paths.BUNDLE).labels == tiny.LABELS
+    assert load_bundle(tmp_path / "two" / paths.TRAINED).labels == tiny.LABELS
     assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
 
 
@@ -291,7 +291,7 @@ def test_the_stage_killed_and_terminated_in_the_middle_ends_with_the_same_bytes(
         os.kill(process.pid, number)
         errors = process.communicate()[1]
         assert process.returncode == (-9 if number == signal.SIGKILL else 143), errors
-        assert not (cut / paths.BUNDLE).exists()
+        assert not (cut / paths.TRAINED).exists()
     assert "goes on from here" in errors
     process = stage(cut)
     errors = process.communicate()[1]

@@ -1,6 +1,7 @@
 """A workspace with real small files, their features and an untrained bundle."""
 
 import io
+import shutil
 from pathlib import Path
 
 import cv2
@@ -72,7 +73,7 @@ def feature(modality: str, value, tokenizer: str) -> np.ndarray:
 
 
 def write(root: Path, *, modalities=schema.MODALITIES, seed=0) -> dict[str, dict[str, object]]:
-    """Raw files, `data/features`, `data/splits.parquet`, `models/fusion`. Returns the raw samples by id."""
+    """Raw files, features, splits, `data/trained` and `models/fusion`. Returns the raw samples by id."""
     samples = raw(root, seed=seed)
     tokenizer = text.fit(WORDS, vocab_size=300, lowercase=True)
     for m in schema.MODALITIES:
@@ -112,10 +113,11 @@ def bundle(root: Path, tokenizer: str, modalities: list[str]) -> None:
         "features": {m: FACTS[m] for m in modalities},
     }
     save_bundle(
-        root / paths.BUNDLE,
+        root / paths.TRAINED,
         network.eval(),
         config=config,
         architecture=architecture,
         metrics={},
         tokenizer=tokenizer if "text" in modalities else None,
     )
+    shutil.copytree(root / paths.TRAINED, root / paths.BUNDLE)

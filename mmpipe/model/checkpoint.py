@@ -1,16 +1,5 @@
-"""The bundle: one folder that is a trained model, and back. safetensors + JSON + sha256; never unpickles.
+"""A bundle and the network in it: weights as safetensors, the rest as JSON; never unpickles."""
 
-::
-
-    model.safetensors   weights and normalisation moments
-    config.json         architecture, labels, task, preprocessing, temperature, where it came from
-    tokenizer.json      where the model reads text
-    metrics.json        of the validation split
-    manifest.json       path, size and sha256 of each of these, and a digest of that list; written last
-"""
-
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from mmpipe import batches, files
-from mmpipe.errors import InvalidError, NotFoundError, VerificationError
+from mmpipe import batches, bundle, files
+from mmpipe.bundle import CONFIG, METRICS, TOKENIZER, WEIGHTS
+from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.model.network import Network, build_model
 from mmpipe.tasks import classify
 
 FORMAT = 1
-MANIFEST = "manifest.json"
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-METRICS = "metrics.json"
-PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 
 
 class _Architecture(BaseModel):
@@ -81,6 +65,7 @@ class Bundle:
     metrics: dict[str, Any]
     config: dict[str, Any]
     digest: str
+    origin: bundle.Origin | None = None
 
     @property
     def modalities(self) -> list[str]:
@@ -122,21 +107,7 @@ def save_bundle(
     }
     if tokenizer is not None:
         contents[TOKENIZER] = tokenizer.encode()
-    entries = [
-        {"path": name, "size": len(data), "sha256": files.sha256(data)}
-        for name, data in sorted(contents.items())
-    ]
-    digest = files.sha256(files.canonical_json(entries).encode())
-    contents[MANIFEST] = files.canonical_json({"files": entries, "bundle_sha256": digest}).encode()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        fresh = Path(temporary, "bundle")
-        for name, data in contents.items():
-            files.write_bytes(fresh / name, data)
-        if folder.exists():
-            folder.replace(Path(temporary, "old"))
-        fresh.replace(folder)
-    return digest
+    return bundle.write(folder, contents)
 
 
 def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
@@ -145,8 +116,9 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
     Raises NotFoundError `bundle-missing`, VerificationError `bundle-damaged` naming the file, or InvalidError
     `bundle-format` for another version or a pickle.
     """
-    contents, digest = _verified(folder)
-    config = _object(contents[CONFIG], folder / CONFIG)
+    whole = bundle.read(folder)
+    contents = whole.files
+    config = bundle.parse_object(contents[CONFIG], str(folder / CONFIG))
     checked = _check(config, folder / CONFIG)
     return Bundle(
         model=_build(checked.architecture, contents[WEIGHTS], folder / WEIGHTS).to(device).eval(),
@@ -155,68 +127,11 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
         preprocessing=checked.preprocessing,
         features=checked.features,
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
-        metrics=_object(contents[METRICS], folder / METRICS),
+        metrics=bundle.parse_object(contents[METRICS], str(folder / METRICS)),
         config=config,
-        digest=digest,
+        digest=whole.digest,
+        origin=whole.origin,
     )
-
-
-def _verified(folder: Path) -> tuple[dict[str, bytes], str]:
-    """The bytes of each file, read once and checked against the manifest; the bundle's digest."""
-    _refuse_pickles(folder)
-    if not (folder / MANIFEST).is_file():
-        raise NotFoundError("bundle-missing", f"is no bundle: it has no {MANIFEST}", where=str(folder))
-    entries, digest = _manifest(folder / MANIFEST)
-    found = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    if odd := sorted(set(found) ^ {entry["path"] for entry in entries}):
-        what = "is not in the manifest" if odd[0] in found else "is missing"
-        raise VerificationError("bundle-damaged", what, where=str(folder / odd[0]))
-    contents = {entry["path"]: (folder / entry["path"]).read_bytes() for entry in entries}
-    for entry in entries:
-        data = contents[entry["path"]]
-        if len(data) != entry["size"] or files.sha256(data) != entry["sha256"]:
-            what = f"has sha256 {files.sha256(data)[:12]}, the manifest says {str(entry['sha256'])[:12]}"
-            raise VerificationError("bundle-damaged", what, where=str(folder / entry["path"]))
-    return contents, digest
-
-
-def _refuse_pickles(folder: Path) -> None:
-    candidates = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    for path in candidates:
-        if path.suffix in PICKLES:
-            what = "is a pickled model: loading one can run any code, so it is refused"
-            raise InvalidError("bundle-format", what, where=str(path))
-
-
-def _manifest(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """Its bytes must be exactly what its values make, so that no change of it goes unseen."""
-    data = path.read_bytes()
-    manifest = _object(data, path)
-    entries: list[dict[str, Any]] = manifest.get("files", [])
-    digest = str(manifest.get("bundle_sha256"))
-    whole = (
-        manifest.keys() == {"files", "bundle_sha256"}
-        and isinstance(entries, list)
-        and all(isinstance(entry, dict) and entry.keys() == {"path", "size", "sha256"} for entry in entries)
-        and {CONFIG, METRICS, WEIGHTS}
-        <= {entry["path"] for entry in entries}
-        <= {CONFIG, METRICS, TOKENIZER, WEIGHTS}
-        and digest == files.sha256(files.canonical_json(entries).encode())
-        and files.canonical_json(manifest).encode() == data
-    )
-    if not whole:
-        raise VerificationError("bundle-damaged", "does not match its own digest", where=str(path))
-    return entries, digest
-
-
-def _object(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise VerificationError("bundle-damaged", f"is no JSON ({error})", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise VerificationError("bundle-damaged", "is no JSON object", where=str(path))
-    return value
 
 
 def _check(config: dict[str, Any], path: Path) -> _Config:

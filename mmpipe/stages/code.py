@@ -4,7 +4,7 @@ from mmpipe import fingerprint, paths
 from mmpipe.files import write_json
 from mmpipe.stages.process import run
 
-STAGES = ("fetch", "ingest", "split", "tokenizer", "train", "evaluate", "report")
+STAGES = ("fetch", "ingest", "split", "tokenizer", "train", "evaluate", "bundle", "report")
 MODALITIES = ("audio", "image", "text")
 """As in `schema`, which would import pyarrow here."""
 

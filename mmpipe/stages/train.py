@@ -11,6 +11,7 @@ from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
+from mmpipe.model import complexity
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import Network, build_model
 from mmpipe.params import Params, load
@@ -39,10 +40,11 @@ def main() -> None:
     states = States(paths.CHECKPOINTS / key, key)
     progress = _fit(network, data, params, machine, states)
     metrics, temperature = _validate(network, data[1], progress)
+    metrics |= complexity.measure(network, data[0].facts)
     config = _config(params, labels, data[0], temperature, provenance)
     tokenizer = paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None
     save_bundle(
-        paths.BUNDLE, network, config=config, architecture=architecture, metrics=metrics, tokenizer=tokenizer
+        paths.TRAINED, network, config=config, architecture=architecture, metrics=metrics, tokenizer=tokenizer
     )
     files.write_json(paths.METRICS / "train.json", metrics)
     states.clear()
@@ -119,7 +121,6 @@ def _validate(
     metrics: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     if len(val) == 0:
         return metrics, 1.0

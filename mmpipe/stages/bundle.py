@@ -1,0 +1,38 @@
+"""The trained network and its metrics → the model bundle, with its card."""
+
+import json
+from typing import Any
+
+from mmpipe import bundle, card, files, paths
+from mmpipe.params import load
+from mmpipe.stages.process import run
+
+
+def main() -> None:
+    """Add what the evaluation found to what training left."""
+    corpus = load(paths.PARAMS).corpus
+    trained = bundle.read(paths.TRAINED)
+    test, train, rows, split = (_metrics(name) for name in ("evaluate", "train", "ingest", "split"))
+    facts = card.Facts(
+        name=paths.BUNDLE.name,
+        corpus="one's own data" if corpus == "none" else corpus,
+        config=json.loads(trained.files[bundle.CONFIG]),
+        test=test,
+        train=train,
+        rows=rows,
+        split=split,
+        size=len(trained.files[bundle.WEIGHTS]),
+    )
+    metrics = files.canonical_json({"test": test, "validation": train}).encode()
+    contents = {**trained.files, bundle.METRICS: metrics, bundle.CARD: card.render(facts).encode()}
+    digest = bundle.write(paths.BUNDLE, contents)
+    print(f"bundle: {paths.BUNDLE}, {sum(map(len, contents.values())):,} bytes, sha256 {digest[:12]}")  # noqa: T201
+
+
+def _metrics(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((paths.METRICS / f"{name}.json").read_bytes())
+    return found
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,69 @@
+"""The bundle's bytes: whole or not at all, and where a pulled one comes from."""
+
+import pytest
+
+from mmpipe import bundle
+from mmpipe.errors import VerificationError
+
+FILES = {
+    "model.safetensors": b"\x00w",
+    "config.json": b"{}\n",
+    "metrics.json": b"{}\n",
+    "README.md": b"# m\n",
+}
+
+
+def origin(digest: str) -> bundle.Origin:
+    return bundle.Origin("fusion", "v1.2.0", "fusion@v1.2.0", "c" * 40, "/srv/models.git", digest)
+
+
+def write(folder):
+    digest = bundle.write(folder, FILES)
+    return bundle.write(folder, FILES, origin=origin(digest))
+
+
+def test_what_is_written_is_read(tmp_path):
+    digest = write(tmp_path / "b")
+    found = bundle.read(tmp_path / "b")
+    assert (found.files, found.digest, found.origin) == (FILES, digest, origin(digest))
+    assert bundle.seal(dict(reversed(FILES.items())))[1] == digest
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_every_flipped_bit_of_every_file_is_seen(tmp_path):
+    write(tmp_path / "b")
+    flips = 0
+    for path in sorted((tmp_path / "b").iterdir()):
+        good = path.read_bytes()
+        for place in range(len(good)):
+            bad = bytearray(good)
+            bad[place] ^= 1 << (place % 8)
+            path.write_bytes(bytes(bad))
+            with pytest.raises(VerificationError, match="bundle-damaged"):
+                bundle.read(tmp_path / "b")
+            flips += 1
+        path.write_bytes(good)
+    assert flips > 1_000
+    bundle.read(tmp_path / "b")
+
+
+def test_the_origin_of_another_bundle_is_refused(tmp_path):
+    bundle.write(tmp_path / "b", FILES, origin=origin("0" * 64))
+    with pytest.raises(VerificationError, match=r"origin\.json is of another bundle"):
+        bundle.read(tmp_path / "b")
+
+
+def test_a_link_in_place_of_a_file_is_refused(tmp_path):
+    write(tmp_path / "b")
+    (tmp_path / "secret").write_bytes(FILES["config.json"])
+    (tmp_path / "b/config.json").unlink()
+    (tmp_path / "b/config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(VerificationError, match="is no regular file"):
+        bundle.read(tmp_path / "b")
+
+
+@pytest.mark.parametrize("extra", [{}, {"path": "config.json", "size": -1, "sha256": ""}, {"path": "x"}])
+def test_a_manifest_of_other_shape_is_refused(extra):
+    text = bundle.files.canonical_json({"files": [extra], "bundle_sha256": "0" * 64})
+    with pytest.raises(VerificationError, match=r"m\.json does not match its own digest"):
+        bundle.parse(text.encode(), "m.json")

@@ -1,0 +1,69 @@
+"""The model card: Hugging Face's own parser reads it, and no label can write into it."""
+
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+
+from mmpipe import card, scorecard
+
+CONFIG = {
+    "architecture": {"modalities": ["audio", "image"]},
+    "task": "classify",
+    "labels": ["a", "b"],
+    "data_sha256": "d" * 64,
+    "code_sha256": "c" * 64,
+    "libraries": {"mmpipe": "0.1.0", "torch": "2.11.0"},
+    "machine": {"device": "cpu", "dtype": "torch.float32"},
+}
+ONE = {"accuracy_95": [0.5, 0.9], "macro_f1_95": [0.4, 0.8], "macro_f1": 0.7, "samples": 20}
+TEST = {
+    "accuracy": 0.75,
+    "macro_f1": 0.7,
+    "ece": 0.05,
+    "ece_raw": 0.1,
+    "samples": 20,
+    "per_class": [{"label": "a | b\n<script>", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 12}],
+    "subsets": {
+        "audio": {**ONE, "accuracy": 0.5},
+        "image": {**ONE, "accuracy": 0.625},
+        "audio+image": {**ONE, "accuracy": 0.75},
+    },
+}
+ROWS = {"rows_in": 30, "rows_ok": 27, "rows_quarantined": 2, "rows_duplicates": 1}
+SPLIT = {"samples": {"train": 5, "val": 2, "test": 20}, "groups": 25}
+
+
+@pytest.fixture
+def text():
+    train = {"parameters": 1234, "multiply_adds": 5678}
+    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, train, ROWS, SPLIT, 4321))
+
+
+def test_the_head_is_a_model_index(text):
+    [accuracy, f1, ece] = ModelCard(text).data.eval_results
+    assert (accuracy.metric_type, accuracy.metric_value) == ("accuracy", 0.75)
+    assert (f1.metric_value, ece.metric_value) == (0.7, 0.05)
+    assert accuracy.dataset_name == "it's: mine" and accuracy.dataset_revision == "d" * 64
+    assert ModelCard(text).data.library_name == "mmpipe"
+
+
+def test_it_tells_subsets_contribution_rows_and_cost(text):
+    assert "| audio + image | 0.750 | 0.500 – 0.900 |" in text
+    assert "| image | 0.500 | +0.250 |" in text and "| audio | 0.625 | +0.125 |" in text
+    assert "30 rows in, 27 good, 2 put aside, 1 duplicates" in text
+    assert "1,234 parameters, 5,678 multiply-adds" in text and "4,321 bytes" in text
+    assert scorecard.verdict(TEST).capitalize() in text
+
+
+def test_a_label_cannot_write_into_the_page(text):
+    assert "| a &#124; b &#60;script&#62; | 0.500 | 1.000 | 0.667 | 12 |" in text
+    assert "<script>" not in text
+
+
+def test_the_same_facts_give_the_same_text(text):
+    facts = json.loads(json.dumps([CONFIG, TEST, ROWS, SPLIT]))
+    train = {"multiply_adds": 5678, "parameters": 1234}
+    assert text == card.render(
+        card.Facts("fusion", "it's: mine", facts[0], facts[1], train, facts[2], facts[3], 4321)
+    )
