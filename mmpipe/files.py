@@ -1,5 +1,6 @@
 """Reading files that strangers made, and writing files that nobody sees half-written."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -78,20 +79,21 @@ def canonical_json(value: Any) -> str:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; on success it is synced and renamed to `path`.
 
-    On any failure the temporary is removed and `path` stays as it was.
+    On any failure the temporary is removed and `path` stays as it was. A second writer of the same path, in
+    this process or another, waits until the first is done.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")  # always the same: the next run replaces what a kill left
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _claimed(temporary):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -118,6 +120,30 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as canonical JSON, atomically."""
     write_bytes(path, canonical_json(value).encode())
+
+
+@contextmanager
+def _claimed(temporary: Path) -> Iterator[None]:
+    """An empty file that nobody else writes to while the context lasts: the kernel's lock, gone after a kill."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_at(temporary, descriptor):  # whoever had it renamed it
+                continue
+            os.ftruncate(descriptor, 0)
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether this name leads to the file that is open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

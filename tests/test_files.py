@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 
 import pytest
 
@@ -109,6 +110,20 @@ def test_write_replaces_what_a_kill_left_half_written(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x": "whole"}
 
 
+def test_second_writer_of_a_path_waits_for_the_first(tmp_path):
+    path = tmp_path / "x"
+    second = threading.Thread(target=files.write_bytes, args=(path, b"second"))
+    with files.atomic_path(path) as temporary, temporary.open("wb", buffering=0) as file:
+        file.write(b"fir")
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and not path.exists()
+        file.write(b"st")
+    second.join()
+    assert path.read_bytes() == b"second"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
 def test_failed_write_leaves_the_old_file(tmp_path, kind):
     path = tmp_path / "x"
@@ -124,6 +139,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "x"
     path.write_text("old")
     with pytest.raises(OSError, match="No space"), files.atomic_path(path) as temporary:
+        temporary.unlink()
         temporary.symlink_to("/dev/full")
         with temporary.open("wb", buffering=0) as file:
             file.write(b"x")
