@@ -75,6 +75,13 @@ FIXES: dict[str, str] = {
     "bundle-damaged": "run `dvc repro`, or pull the bundle again",
     "bundle-format": "give the folder of a bundle that mmpipe wrote",
     "train-not-finite": "lower train.lr",
+    # retraining
+    "raw-untracked": "dvc add data/raw && git add data/raw.dvc && git commit",
+    "landing-missing": "correct the folder that is named for new samples",
+    "branch-moved": "run the same command again",
+    "out-damaged": "check the disk, then run the same command again",
+    "stage-failed": "read the stage's own words above, then run the same command again",
+    "step-failed": "read the step's own words above, then run the same command again",
     "usage": "see --help",
     "disk-full": "free space there; the same command then goes on from here",
     "memory-full": "close other programs, or lower train.batch_size; the same command then goes on from here",

@@ -124,7 +124,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def _claimed(temporary: Path) -> Iterator[None]:
-    """An empty file that nobody else writes to while the context lasts: the kernel's lock, gone after a kill."""
+    """An empty file that nobody else writes to while the context lasts; the lock dies with the process."""
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:

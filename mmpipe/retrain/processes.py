@@ -1,0 +1,150 @@
+"""Programs in process groups of their own: their lines as they come; cancelled, none of them survives."""
+
+import asyncio
+import codecs
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+Say = Callable[[str], object]
+"""Told each line, without its end."""
+PATIENCE_S = 8.0
+"""From SIGTERM to SIGKILL: a training saves its state within 5 s."""
+MAX_LINE = 10_000
+"""Characters; a longer line comes in pieces."""
+_EOF_S = 10.0
+_POLL_S = 0.05
+
+
+async def stream(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    say: Say,
+    output: Path | None = None,
+) -> int:
+    """Run a program to its end and return its exit status (negative: the signal that ended it).
+
+    `output`: a file for what it prints, so that only its stderr is told. Cancelled, it ends the program's
+    whole group: SIGTERM, after `PATIENCE_S` SIGKILL; only then it is over.
+    """
+    pipe = asyncio.subprocess.PIPE
+    with output.open("wb") if output else nullcontext() as file:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file or pipe,
+            stderr=pipe if file else asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return await _finish(process, say)
+    finally:
+        await end(process.pid)
+        await process.wait()
+
+
+async def end(group: int, *, patience_s: float = PATIENCE_S) -> None:
+    """SIGTERM to all of a group, after `patience_s` SIGKILL; returns when none of them lives.
+
+    Cancelled in between, it kills at once.
+    """
+    until = time.monotonic() + patience_s
+    try:
+        if members(group):
+            os.killpg(group, signal.SIGTERM)
+        while members(group) and time.monotonic() < until:
+            await asyncio.sleep(_POLL_S)
+    except ProcessLookupError:
+        return
+    finally:
+        kill(members(group))
+
+
+def kill(pids: Sequence[int]) -> None:
+    """SIGKILL to each, and a moment for the kernel to take them away."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    until = time.monotonic() + 1
+    while any(_state(pid) not in (None, "Z", "X") for pid in pids) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a group; one that only waits to be reaped is none."""
+    return [pid for pid, state, its_group in _all() if its_group == group and state not in ("Z", "X")]
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """The living processes that were started with this variable in their environment."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for pid, state, _ in _all():
+        try:
+            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            continue
+        if wanted in words and state not in ("Z", "X"):
+            found.append(pid)
+    return found
+
+
+async def _finish(process: asyncio.subprocess.Process, say: Say) -> int:
+    """Its exit status, when all is read; a survivor that keeps the pipe open is not waited for."""
+    reader = process.stdout or process.stderr
+    assert reader is not None
+    reading = asyncio.create_task(_read(reader, say))
+    try:
+        status = await process.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reading, _EOF_S)
+        return status
+    finally:
+        reading.cancel()
+
+
+async def _read(reader: asyncio.StreamReader, say: Say) -> None:
+    """Cut at line ends and carriage returns, as progress bars write them."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    while chunk := await reader.read(65_536):
+        *lines, rest = (rest + decoder.decode(chunk)).replace("\r", "\n").split("\n")
+        for line in lines:
+            for start in range(0, len(line), MAX_LINE):
+                say(line[start : start + MAX_LINE])
+        while len(rest) > MAX_LINE:
+            say(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+    if rest:
+        say(rest)
+
+
+def _all() -> Iterator[tuple[int, str, int]]:
+    """(process, state, group) of every process there is."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _fields(int(entry.name))
+            if fields:
+                yield int(entry.name), fields[0], int(fields[2])
+
+
+def _state(pid: int) -> str | None:
+    fields = _fields(pid)
+    return fields[0] if fields else None
+
+
+def _fields(pid: int) -> list[str] | None:
+    """Of /proc/PID/stat, those behind the program's name: state, parent, group, …"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
