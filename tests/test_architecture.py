@@ -10,7 +10,7 @@ import mmpipe
 
 PACKAGE = Path(mmpipe.__file__).parent
 LAYERS = {
-    0: ("mmpipe", "errors", "paths", "terminal"),
+    0: ("mmpipe", "errors", "paths", "processes", "terminal"),
     1: (
         "files",
         "interrupt",
