@@ -115,7 +115,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A new empty folder beside `path` to fill; on success it takes the place of `path`, else it goes.
 
-    What was there stays until that moment, and a kill leaves the one or the other. Otherwise as `atomic_path`.
+    What was there stays until that moment, and a kill leaves the one or the other. Else as `atomic_path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -24,6 +25,10 @@ FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
 GIVEN = params.Train(epochs=3, patience=10, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
 SETTINGS = train.Settings(**GIVEN.model_dump(exclude={"precision", "threads", "deterministic"}))
+
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
 
 
 class PowerCut(BaseException):
@@ -50,9 +55,11 @@ def load():
     )
 
 
-def fit(data, settings, states, *, precision="fp32"):
-    """Trained weights and progress, from a fresh network."""
+def fit(data, settings, states, *, precision="fp32", device=None):
+    """Trained weights and progress, from a fresh network; unless told, on the GPU if there is one."""
     machine = runtime.select(precision=precision, threads=1)
+    if device is not None:
+        machine = replace(machine, device=torch.device(device))
     runtime.seed_all(settings.seed)
     network = build_model(
         modalities=data[0].modalities,
@@ -107,22 +114,45 @@ def test_it_learns_and_leaves_the_weights_of_the_best_epoch(data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
-    """The weights of an unbroken run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return fit(load(), SETTINGS, States(tmp_path_factory.mktemp("whole"), "k"))[0]
+def unbroken(folder, tmp_path_factory):
+    """The weights of an unbroken run, by device."""
+
+    @cache
+    def weights(device=None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            return fit(load(), SETTINGS, States(tmp_path_factory.mktemp("whole"), "k"), device=device)[0]
+
+    return weights
 
 
+@pytest.fixture(scope="module")
+def whole(unbroken):
+    return unbroken()
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("at", [1, 7, 11])
-def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(data, whole, tmp_path, monkeypatch, at):
+def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(
+    data, unbroken, tmp_path, monkeypatch, at, device
+):
     with monkeypatch.context() as patch:
         cut_power(patch, at)
         with pytest.raises(PowerCut):
-            fit(data, SETTINGS, States(tmp_path / "cut", "k"))
-    resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"))
-    assert same(whole, resumed)
+            fit(data, SETTINGS, States(tmp_path / "cut", "k"), device=device)
+    resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"), device=device)
+    assert same(unbroken(device), resumed)
     assert len(progress.history) == SETTINGS.epochs
+
+
+@pytest.mark.parametrize("device", ["meta", *DEVICES])
+def test_a_restored_optimiser_lies_where_its_weights_lie(device):
+    """`meta` is a device without memory: also where there is no GPU, another device than the file's."""
+    weights = torch.nn.Parameter(torch.empty(4, 2, 3, 3, device=device).to(memory_format=torch.channels_last))
+    moment = train._like_fresh(torch.ones(4, 2, 3, 3), weights)
+    assert (moment.device, moment.stride()) == (weights.device, weights.stride())
+    step = train._like_fresh(torch.tensor(7.0), weights)
+    assert (step.device, step.dtype, step.ndim) == (weights.device, torch.float32, 0)
 
 
 def test_an_interrupt_lets_the_step_end_and_saves_it(data, whole, tmp_path, monkeypatch):
@@ -219,7 +249,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@NEEDS_GPU
 def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     first, progress, _ = fit(data, SETTINGS, States(tmp_path / "a", "k"), precision="auto")
     again, _, _ = fit(data, SETTINGS, States(tmp_path / "b", "k"), precision="auto")
