@@ -65,7 +65,7 @@ ONLY_IN = {
         "validation",
     ),
     "torchaudio": ("features.audio",),
-    "cv2": ("media.image", "features.image", "worker"),
+    "cv2": ("media.image", "features.image"),
     "subprocess": ("vcs",),
     "typer": ("commands.*",),
     "dvclive": ("curves",),
@@ -181,6 +181,8 @@ def test_libraries_stay_where_they_belong(library):
     users = [m for m in MODULES if any(f"{name}.".startswith(f"{library}.") for name in imports(m))]
     assert users or library not in ONLY_IN, f"nothing imports {library}"
     assert [user for user in users if not any(matches(user, name) for name in allowed)] == []
+    unused = [name for name in allowed if not any(matches(user, name) for user in users)]
+    assert unused == [], f"no such module imports {library}: take it from ONLY_IN"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -58,7 +58,7 @@ def _digest(text: str) -> str:
 
 @pytest.fixture
 def project(tmp_path, repository):
-    """The repository's Makefile beside a project that needs nothing but an opencv-python without its libGL."""
+    """The repository's Makefile beside a project that needs opencv-python, which here lacks its libGL."""
     wheels = tmp_path / "wheels"
     wheel(wheels, "opencv-python", {"cv2/__init__.py": "raise ImportError('libGL.so.1')\n"})
     wheel(wheels, "opencv-python-headless", {"cv2/__init__.py": "headless = True\n"})
