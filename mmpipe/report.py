@@ -152,7 +152,7 @@ def _most_mistaken(matrix: np.ndarray) -> list[int]:
 def _reliability_chart(
     chances: np.ndarray, target: np.ndarray, predicted: np.ndarray, found: Mapping[str, Any]
 ) -> Markup:
-    """softmax(z) follows from softmax(z / T): it is its T-th power, normalised. In the bins of the metrics."""
+    """softmax(z) follows from softmax(z / T): it is its T-th power, normalised. Bins as in the metrics."""
     temperature, bins = found["temperature"], found["calibration_bins"]
     raw = chances**temperature / (chances**temperature).sum(axis=1, keepdims=True)
     drawn = {

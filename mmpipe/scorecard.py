@@ -63,9 +63,9 @@ def measure(
 
     The top level is about all modalities together. `_low`, `_high` and `_95` bound 95 % bootstrap intervals;
     `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not; `calibration_bins` are
-    those of both errors. The intervals of subsets and the table of classes are lists, which `dvc metrics show`
-    leaves out: else it has a hundred columns.
-    Raises InvalidError `split-too-few` where there is nothing to measure on.
+    those of both errors. The intervals of subsets and the table of classes are lists, which
+    `dvc metrics show` leaves out: else it has a hundred columns. Raises InvalidError
+    `split-too-few` where there is nothing to measure on.
     """
     inside = scores.scored(scores.full)
     if not inside.any():

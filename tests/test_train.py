@@ -1,11 +1,4 @@
-import hashlib
-import json
-import os
-import random
-import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,11 +8,9 @@ import tiny
 import torch
 
 from mmpipe import augment, batches, params, paths, runtime, schema, train, validation
-from mmpipe.errors import InvalidError, MmpipeError
-from mmpipe.model.checkpoint import load_bundle
+from mmpipe.errors import MmpipeError
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
-from mmpipe.stages import train as train_stage
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -254,77 +245,3 @@ def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     first, progress, _ = fit(data, SETTINGS, States(tmp_path / "a", "k"), precision="auto")
     again, _, _ = fit(data, SETTINGS, States(tmp_path / "b", "k"), precision="auto")
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
-
-
-def stage(root):
-    command = [sys.executable, "-m", "mmpipe.stages.train"]
-    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def outs(root):
-    """sha256 of each file that the stage promises to make."""
-    places = [paths.BUNDLE, paths.METRICS, paths.PLOTS]
-    found = {
-        p: hashlib.sha256(p.read_bytes()).hexdigest() for f in places for p in sorted((root / f).rglob("*.*"))
-    }
-    return {str(path.relative_to(root)): digest for path, digest in found.items()}
-
-
-def workspace(root):
-    root.mkdir()
-    tiny.write(root, n=60)
-    tiny.tokenizer(root)
-    settings = {"epochs": 8, "batch_size": 6, "patience": 8, "threads": 1, "checkpoint_steps": 3}
-    (root / paths.PARAMS).write_text(json.dumps({"train": settings, "model": {"dim": 8}}))
-    return root
-
-
-def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, monkeypatch, capsys):
-    made = []
-    for name in ("one", "two"):
-        root = workspace(tmp_path / name)
-        before = {path for path in root.rglob("*") if path.is_file()}
-        monkeypatch.chdir(root)
-        train_stage.main()
-        assert capsys.readouterr().out == "train: 36 train, 12 val, 0 left out\n"
-        made.append(outs(root))
-        private = {".mmpipe", "logs"}
-        new = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p not in before}
-        assert {path for path in new if path.split("/")[0] not in private} == made[-1].keys()
-    assert made[0] == made[1]
-    curves = {"learning_rate", "train_loss", "val_accuracy", "val_loss", "val_loss_calibrated"}
-    bundle = {"config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json"}
-    wanted = {f"plots/train/{name}.tsv" for name in curves} | {f"models/fusion/{name}" for name in bundle}
-    assert made[0].keys() == wanted | {"metrics/train.json"}
-    assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
-    assert load_bundle(tmp_path / "two" / paths.BUNDLE).labels == tiny.LABELS
-    assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
-
-
-def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(workspace(tmp_path / "w"))
-    shutil.rmtree(paths.features("audio"))
-    with pytest.raises(InvalidError, match=r"split-too-few .* has no train sample with audio, for which"):
-        train_stage._data(tiny.LABELS, ["audio"])
-
-
-@pytest.mark.slow
-def test_the_stage_killed_and_terminated_in_the_middle_ends_with_the_same_bytes(tmp_path):
-    whole = workspace(tmp_path / "whole")
-    output, errors = stage(whole).communicate()
-    assert output.startswith("train: 36 train, 12 val"), errors
-    cut = workspace(tmp_path / "cut")
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        process = stage(cut)
-        for _ in range(random.randint(1, 3)):
-            process.stderr.readline()
-        os.kill(process.pid, number)
-        errors = process.communicate()[1]
-        assert process.returncode == (-9 if number == signal.SIGKILL else 143), errors
-        assert not (cut / paths.BUNDLE).exists()
-    assert "goes on from here" in errors
-    process = stage(cut)
-    errors = process.communicate()[1]
-    assert process.returncode == 0, errors
-    assert outs(cut) == outs(whole)
-    assert not any((cut / paths.CHECKPOINTS).iterdir())
