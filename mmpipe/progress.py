@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of `total` steps while the context lasts; calling what it yields moves it on by so many."""
+def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of `total` steps, None = nobody knows, while the context lasts; what it yields moves it on."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(description, total=total)

@@ -41,7 +41,7 @@ LAYERS = {
         "model.encoders",
         "split",
     ),
-    4: ("augment", "batches", "model.*", "tasks.*"),
+    4: ("augment", "batches", "model.*", "preprocess", "tasks.*"),
     5: ("curves", "epochs", "evaluate", "model.checkpoint", "resume", "scorecard", "train", "validation"),
     6: ("datacard", "gallery", "overview", "predict", "predict_table", "report"),
     7: ("init", "stages.*"),
