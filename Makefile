@@ -17,7 +17,9 @@ setup: .venv/.ready  ## make .venv from constraints.txt
 	  echo 'opencv-python finds no libGL here: taking opencv-python-headless (the same cv2)'; \
 	  v=$$($(BIN)/python -m pip show opencv-python | sed -n 's/^Version: //p'); \
 	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "opencv-python-headless==$$v"; }
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+	    "opencv-python-headless==$$v"; }
+	@$(BIN)/python -c 'import cv2'
 	@touch $@
 
 repro: setup  ## run the pipeline: fetch, ingest, extract, train, evaluate, report

@@ -61,8 +61,11 @@ def _predict_table(model: Path, table: Path, output: Path, column: list[str], *,
     columns = _columns(column)
     from mmpipe.predict import load
     from mmpipe.predict_table import predict_table
+    from mmpipe.progress import bar
 
-    counts = predict_table(load(model), table, output, columns=columns)
+    predictor = load(model)
+    with bar("predict", None) as advance:
+        counts = predict_table(predictor, table, output, columns=columns, advance=advance)
     if as_json:
         print_json(vars(counts))
         return

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from mmpipe import bundle, paths
 from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
 from mmpipe.registry import pull, remote, tagged
+from mmpipe.registry.records import Version
 
 BLOCK = 1 << 20
 Advance = Callable[[int], object]
@@ -57,7 +58,7 @@ def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Check
     return found
 
 
-def _published(version: tagged.Version, source: str, advance: Advance | None) -> Checked:
+def _published(version: Version, source: str, advance: Advance | None) -> Checked:
     name = f"{version.tag} bundle {version.bundle_sha256[:12]}"
     try:
         pull.fetch(version, source, advance=advance)

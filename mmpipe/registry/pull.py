@@ -9,6 +9,7 @@ from mmpipe import bundle, paths
 from mmpipe.bundle import MANIFEST, Contents, Origin
 from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
 from mmpipe.registry import remote, signature, tagged
+from mmpipe.registry.records import Version
 
 MAX_MANIFEST = 1 << 20
 
@@ -63,7 +64,7 @@ def resolve_folder(spec: str, source: str | None = None) -> Path:
 
 
 def fetch(
-    version: tagged.Version, source: str, *, advance: Callable[[int], object] | None = None
+    version: Version, source: str, *, advance: Callable[[int], object] | None = None
 ) -> Contents:
     """The bytes of a published bundle, each file checked against the manifest, and that against the tag.
 
@@ -88,7 +89,7 @@ def fetch(
     return Contents(found, digest)
 
 
-def _at_hand(place: Path, version: tagged.Version) -> Contents | None:
+def _at_hand(place: Path, version: Version) -> Contents | None:
     """What was pulled before, if it is whole and this version's."""
     try:
         found = bundle.read(place)
@@ -97,11 +98,11 @@ def _at_hand(place: Path, version: tagged.Version) -> Contents | None:
     return found if found.digest == version.bundle_sha256 else None
 
 
-def _origin(version: tagged.Version, source: str, digest: str) -> Origin:
+def _origin(version: Version, source: str, digest: str) -> Origin:
     return Origin(version.name, version.version, version.tag, version.commit, remote.public(source), digest)
 
 
-def _check_signature(contents: Contents, version: tagged.Version, public_key: Path) -> None:
+def _check_signature(contents: Contents, version: Version, public_key: Path) -> None:
     paths.PRIVATE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.PRIVATE) as scratch:
         folder = Path(scratch, version.name)
