@@ -37,7 +37,7 @@ class Counts:
     refused: dict[str, int]
 
 
-def predict_table(
+def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are read
     predictor: Predictor,
     source: Path,
     output: Path,

@@ -55,7 +55,7 @@ class Progress:
         return self.epoch - 1 - self.best_epoch
 
 
-def fit(
+def fit(  # noqa: PLR0913 (all that a training is a function of)
     network: Network,
     data: tuple[batches.Dataset, batches.Dataset],
     settings: Settings,

@@ -95,7 +95,7 @@ def test_the_bundle_tells_its_decoders_and_they_alone_train_nothing_anew(tmp_pat
         site = other_version(tmp_path / f"site-{name}", "opencv-python", "9.9")
         monkeypatch.setattr(sys, "path", [site, *sys.path])
     sounds = {"soundfile", "torchaudio" if mode == "exact" else "soxr"}
-    assert found[0].keys() == {*train_stage.LIBRARIES, "opencv", *sounds}
+    assert found[0].keys() == {"mmpipe", *train_stage.LIBRARIES, "opencv", *sounds}
     assert found[1] == {**found[0], "opencv": "9.9"}
     assert found[0]["soundfile"] == metadata.version("soundfile")
     assert keys[0] == keys[1]

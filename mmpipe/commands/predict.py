@@ -16,7 +16,7 @@ from mmpipe.paths import BUNDLE, PARAMS
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
 """)
-def predict(
+def predict(  # noqa: PLR0913 (the options of one command)
     table: Annotated[Path | None, typer.Argument(help="A CSV, JSONL or Parquet table of samples.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,

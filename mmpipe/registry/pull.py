@@ -63,9 +63,7 @@ def resolve_folder(spec: str, source: str | None = None) -> Path:
     return pull(spec, source=source or ".").folder
 
 
-def fetch(
-    version: Version, source: str, *, advance: Callable[[int], object] | None = None
-) -> Contents:
+def fetch(version: Version, source: str, *, advance: Callable[[int], object] | None = None) -> Contents:
     """The bytes of a published bundle, each file checked against the manifest, and that against the tag.
 
     Raises VerificationError `object-damaged` naming the file, and as `remote.opened` does.

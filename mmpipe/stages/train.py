@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from mmpipe import augment, batches, files, paths, runtime, tables, train, validation
+from mmpipe import __version__, augment, batches, files, paths, runtime, tables, train, validation
 from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
@@ -20,7 +20,7 @@ from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
 from mmpipe.stages.process import run
 
-LIBRARIES = ("mmpipe", "numpy", "pyarrow", "safetensors", "tokenizers", "torch")
+LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
 DECODERS = {
     "opencv": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
     "soundfile": ("soundfile",),
@@ -148,7 +148,7 @@ def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
         "params": params.model_dump(mode="json", include=sections),
         "data_sha256": _data_digest(),
         "code_sha256": files.sha256_file(code) if code.is_file() else None,
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "libraries": {"mmpipe": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": machine.describe(),
     }
 
