@@ -12,7 +12,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ METRICS = "metrics.json"
 CARD = "README.md"
 NEEDED = frozenset({CONFIG, METRICS, WEIGHTS})
 ALLOWED = NEEDED | {TOKENIZER, CARD}
+KNOWN = ALLOWED | {MANIFEST, ORIGIN}
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 MAX_BYTES = 1 << 36
 """Of one file: no manifest makes a reader ask for more."""
@@ -150,11 +151,6 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise VerificationError("bundle-damaged", "is no JSON object", where=where)
     return value
-
-
-def paths_of(folder: Path) -> Iterator[Path]:
-    """Every file that a bundle may have, those that are there."""
-    return (folder / name for name in sorted(ALLOWED | {MANIFEST, ORIGIN}) if (folder / name).exists())
 
 
 def _digest(value: Any) -> str:

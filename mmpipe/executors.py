@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 from mmpipe.errors import MmpipeError, UsageError
 from mmpipe.worker import NOT_BEGUN, Beat, Raised, work
 
-__all__ = ["Beat", "Dead", "Done", "run", "worker_count"]
+__all__ = ["Beat", "Dead", "Done", "crew", "run", "worker_count"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -82,16 +82,24 @@ def run(
     exceptions are raised here. Items that end their worker are tried again at the end, one at a time while
     nothing else runs. `preload` names the modules that workers start with.
     """
-    crew = _Crew(function, workers or worker_count(), timeout_s, preload)
-    crew.pending.extend(_Task(shard) for shard in shards if shard)
+    with crew(function, workers=workers, timeout_s=timeout_s, preload=preload) as mapped:
+        yield from mapped(shards)
+
+
+@contextmanager
+def crew(
+    function: Callable[[Sequence[Item], Beat], Result],
+    *,
+    workers: int | None = None,
+    timeout_s: float,
+    preload: Sequence[str] = (),
+) -> Iterator[Callable[[Sequence[Sequence[Item]]], Iterator[Done[Item, Result] | Dead[Item]]]]:
+    """Yield what maps shards as `run` does, one call after another; its workers stay until the end."""
+    made = _Crew(function, workers or worker_count(), timeout_s, preload)
     try:
-        while crew.hand_out():
-            for worker in crew.wait():
-                outcome = crew.attend(worker)
-                if outcome is not None:
-                    yield outcome
+        yield made.outcomes
     finally:
-        for worker in crew.workers:
+        for worker in made.workers:
             worker.kill()
 
 
@@ -147,6 +155,15 @@ class _Crew:
         self.pending: deque[_Task] = deque()
         self.suspects: deque[_Task] = deque()
         self.workers: list[_Worker] = []
+
+    def outcomes(self, shards: Sequence[Sequence[Any]]) -> Iterator[Done[Any, Any] | Dead[Any]]:
+        """All of these shards, one after another."""
+        self.pending.extend(_Task(shard) for shard in shards if shard)
+        while self.hand_out():
+            for worker in self.wait():
+                outcome = self.attend(worker)
+                if outcome is not None:
+                    yield outcome
 
     def hand_out(self) -> bool:
         """Give tasks to idle workers, starting them as needed; False when all is done."""

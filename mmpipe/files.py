@@ -1,9 +1,11 @@
 """Reading files that strangers made, and writing files that nobody sees half-written."""
 
-import fcntl
+import ctypes
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -11,7 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmpipe import processes
 from mmpipe.errors import SampleError
+
+_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""Why a good file cannot be read: too many are open, memory or disk fails. No row is to blame."""
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""What a write may fail of, often told without the name of the file."""
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def safe_join(root: Path, name: str) -> Path:
@@ -34,13 +43,16 @@ def safe_join(root: Path, name: str) -> Path:
 def read_guarded(path: Path, *, max_bytes: int) -> bytes:
     """The whole file, read once. Never blocks on a FIFO, never reads a device or more than `max_bytes`.
 
-    Raises SampleError `file-missing`, `file-not-regular`, `file-too-large` or `file-empty`.
+    Raises SampleError `file-missing`, `file-not-regular`, `file-too-large` or `file-empty`, and OSError with
+    the file's name where the machine fails and not the file: too many are open, an error of the disk.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise SampleError("file-missing", f"{path.name!r} does not exist") from None
     except OSError as error:
+        if error.errno in _MACHINE:
+            raise
         raise SampleError("file-not-regular", f"{path.name!r} cannot be opened ({error.strerror})") from None
     try:
         status = os.fstat(descriptor)
@@ -52,6 +64,9 @@ def read_guarded(path: Path, *, max_bytes: int) -> bytes:
             data = file.read(max_bytes + 1)
             while len(data) < status.st_size and (more := file.read(max_bytes + 1 - len(data))):
                 data += more
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     finally:
         os.close(descriptor)
     if not data:
@@ -79,36 +94,39 @@ def canonical_json(value: Any) -> str:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; on success it is synced and renamed to `path`.
 
-    On any failure the temporary is removed and `path` stays as it was. A second writer of the same path, in
-    this process or another, waits until the first is done.
+    On any failure the temporary is removed and `path` stays as it was; an OSError of the disk names `path`.
+    What processes that were killed left of `path` is removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # always the same: the next run replaces what a kill left
-    with _claimed(temporary):
-        try:
+    temporary = _temporary(path)
+    try:
+        with _named(path, temporary):
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
             _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new empty folder beside `path` to fill; on success it takes the place of `path`, else it goes."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
-    temporary.mkdir(parents=True)
+    """A new empty folder beside `path` to fill; on success it takes the place of `path`, else it goes.
+
+    What was there stays until that moment, and a kill leaves the one or the other. Else as `atomic_path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
     try:
-        yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with _named(path, temporary):
+            temporary.mkdir()
+            yield temporary
+            _take_place(temporary, path)
+            _sync_folder(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -122,33 +140,56 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, canonical_json(value).encode())
 
 
-@contextmanager
-def _claimed(temporary: Path) -> Iterator[None]:
-    """An empty file that nobody else writes to while the context lasts; the lock dies with the process."""
-    while True:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not _is_at(temporary, descriptor):  # whoever had it renamed it
-                continue
-            os.ftruncate(descriptor, 0)
-            yield
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether this name leads to the file that is open."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that is this process's own; those that dead processes left are removed."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp")
+    for name in os.listdir(path.parent):  # noqa: PTH208 (names alone, and quicker)
+        found = pattern.fullmatch(name)
+        if found and (int(found[1]) == os.getpid() or not processes.alive(int(found[1]))):
+            _remove(path.with_name(name))
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """An OSError of the disk, which often names no file or the temporary, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        nameless = error.filename is None and error.errno in _DISK
+        if nameless or error.filename == os.fspath(temporary):
+            error.filename = os.fspath(path)
+        raise
+
+
+def _take_place(fresh: Path, path: Path) -> None:
+    """Rename `fresh` to `path`; what was there is then at `fresh`, or removed."""
+    if not os.path.lexists(path):
+        fresh.replace(path)
+    elif not _exchange(fresh, path):
+        aside = fresh.with_suffix(".old.tmp")
+        path.replace(aside)
+        fresh.replace(path)
+        _remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (rename(2)); False where the system or the file system cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one), os.fsencode(other)
+    return swap is not None and swap(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

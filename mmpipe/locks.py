@@ -1,4 +1,4 @@
-"""DVC's own lock file, healed after a kill: what no living `dvc` wrote is taken away."""
+"""DVC's own lock file, healed after a kill: what no living process can have written is taken away."""
 
 import fcntl
 import json
@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmpipe import files
+from mmpipe import files, processes
 from mmpipe.errors import LockedError, NotFoundError
 
 PATIENCE_S = 3.0
 """DVC holds the guard of its lock file for some milliseconds at a time."""
+DOUBT_S = 3.0
+"""How far the times of processes and files may be apart: a boot's is in whole seconds, clocks are set."""
 
 
 def heal(root: Path) -> list[str]:
     """Remove from DVC's lock file what blocks every later run for nothing; say what was removed.
 
     That is a file that a kill left empty or half-written, and entries of a process that is dead or whose
-    number another program has now. A living dvc's entries stay, and raise LockedError (`locked`).
-    Raises NotFoundError outside of a folder with DVC.
+    number another program has now: one that is no `dvc` and began after the lock was last written. All other
+    entries stay, and raise LockedError (`locked`). Raises NotFoundError outside of a folder with DVC.
     """
     folder = _dvc_folder(root) / "tmp"
     lock = folder / "rwlock"
@@ -35,14 +37,18 @@ def heal(root: Path) -> list[str]:
         except (ValueError, TypeError, KeyError, AttributeError):
             lock.unlink()
             return [f"removed {lock}: it is no lock file, a kill left it so"]
-        alive = {pid: _is_dvc(pid) for pid in sorted({info["pid"] for _, _, info in entries})}
-        held = [entry for entry in entries if alive[entry[2]["pid"]]]
+        written = lock.stat()
+        pids = sorted({info["pid"] for _, _, info in entries})
+        owners = {pid for pid in pids if _may_own(pid, written.st_mtime)}
+        held = [entry for entry in entries if entry[2]["pid"] in owners]
         _write(lock, held)
+        if held:  # the time tells the next call what this one knew
+            os.utime(lock, ns=(written.st_atime_ns, written.st_mtime_ns))
     if held:
         _, path, info = held[0]
         what = f"dvc {info['cmd']} with process number {info['pid']} is at work on {path}"
         raise LockedError("locked", what, where=str(lock))
-    return [f"removed the entries of process {pid}: it is no dvc any more" for pid in alive]
+    return [f"removed the entries of process {pid}: it is no dvc any more" for pid in pids]
 
 
 def _dvc_folder(root: Path) -> Path:
@@ -74,11 +80,23 @@ def _write(lock: Path, entries: list[tuple[str, str, dict[str, Any]]]) -> None:
     files.write_bytes(lock, json.dumps(tree).encode())
 
 
+def _may_own(pid: int, written: float) -> bool:
+    """Whether a process may hold an entry of a lock file that was last written at that time.
+
+    One that began later cannot, unless it is a `dvc` by its words; a program that uses DVC as a library has
+    no such word. What nothing tells counts as yes: an entry too many delays a run, one too few breaks two.
+    """
+    if not processes.alive(pid):
+        return False
+    began = processes.began(pid)
+    return began is None or began <= written + DOUBT_S or _is_dvc(pid)
+
+
 def _is_dvc(pid: int) -> bool:
-    """Whether this process lives and has `dvc` among its words; one that only waits to be reaped has none."""
+    """Whether this process has `dvc` among its words."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return False
     return any(os.path.basename(word) == b"dvc" for word in words)  # noqa: PTH119
 

@@ -31,6 +31,8 @@ PRIVATE = Path(".mmpipe")
 STORE = PRIVATE / "store"
 CHECKPOINTS = PRIVATE / "checkpoints"
 DOWNLOADS = PRIVATE / "downloads"
+MODELS = PRIVATE / "models"
+"""Pulled versions, each in a folder of its own."""
 
 
 def features(modality: str) -> Path:

@@ -5,34 +5,35 @@
 'cat'
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmpipe import evaluate, files, metrics
-from mmpipe.errors import InvalidError, SampleError, UsageError
-from mmpipe.features import audio, image, text
-from mmpipe.media.text import check
+from mmpipe import evaluate, metrics
+from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, SampleError, UsageError
 from mmpipe.model.checkpoint import Bundle, load_bundle
+from mmpipe.preprocess import Features, Preprocessor, Refusal, Sample
 
-MAX_BYTES = 100_000_000
+__all__ = ["Prediction", "Predictor", "Refusal", "Sample", "load"]
+
 BATCH_SIZE = 256
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One raw sample: any of picture and recording (a file or its bytes) and text; None = absent."""
-
-    image: bytes | Path | None = None
-    text: str | None = None
-    audio: bytes | Path | None = None
+_FIXES = {
+    "file-missing": "give the path of a file that is there",
+    "file-not-regular": "give the path of a regular file",
+    "file-too-large": "shrink the file",
+    "file-empty": "restore the file from its source, or leave it out",
+    "image-too-large": "scale the picture down",
+    "audio-too-long": "cut the recording",
+    "audio-truncated": "restore the file from its source",
+    "text-too-long": "shorten the text",
+    "row-empty": "give at least one of image, text and audio that is not empty",
+}
+"""For one sample, which stands in no manifest and under no parameters; other codes have the usual fix."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,13 @@ class Prediction:
     modalities: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a sample has no prediction; `code` is a key of `errors.FIXES`."""
-
-    code: str
-    what: str
-
-
 class Predictor:
     """A loaded bundle; `bundle` says where it comes from."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._extract = _extractors(bundle)
+        settings = {m: bundle.preprocessing[m] for m in bundle.modalities}
+        self.preprocessor = Preprocessor(settings, bundle.tokenizer)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -74,8 +68,8 @@ class Predictor:
     ) -> Prediction:
         """Predict one sample from any of its modalities.
 
-        Raises UsageError where nothing is given that the model takes, and InvalidError with the refusal's
-        code for a file or text that cannot be used.
+        Raises UsageError where nothing is given that the model takes, and for a file or text that cannot be
+        used NotFoundError (`file-missing`) or InvalidError with the refusal's code.
         """
         sample = Sample(image, text, audio)
         given = [m for m in ("audio", "image", "text") if getattr(sample, m) is not None]
@@ -84,7 +78,7 @@ class Predictor:
             raise UsageError("usage", what, fix=f"give at least one of {', '.join(self.modalities)}")
         [found] = self.predict_many([sample])
         if isinstance(found, Refusal):
-            raise InvalidError(found.code, found.what)
+            raise _error(found, sample)
         return found
 
     def predict_many(
@@ -93,30 +87,10 @@ class Predictor:
         """One answer a sample, in order; a bad sample gets a `Refusal`. Holds one batch in memory."""
         remaining = iter(samples)
         while some := list(islice(remaining, batch_size)):
-            yield from self._batch(some)
+            yield from self.answer([self.preprocessor.features(sample) for sample in some])
 
-    def logits(self, features: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[np.float64]:
-        """Uncalibrated (N, K) of N samples' features, by the code that `evaluate` runs."""
-        arrays = {m: [one.get(m) for one in features] for m in self.modalities}
-        dataset = self.bundle.dataset([str(n) for n in range(len(features))], arrays)
-        everything = "+".join(self.modalities)
-        found = evaluate.logits(self.bundle.model, dataset, [everything], batch_size=BATCH_SIZE)
-        return found[everything]
-
-    def features(self, sample: Sample) -> dict[str, NDArray[Any]]:
-        """{modality: its feature}, for those that the sample has and the model takes.
-
-        Raises SampleError with the code of what is wrong; `row-empty` where nothing is left.
-        """
-        given = {m: getattr(sample, m) for m in self.modalities}
-        found = {m: self._extract[m](value) for m, value in given.items() if value is not None}
-        some = {m: feature for m, feature in found.items() if len(feature)}
-        if not some:
-            raise SampleError("row-empty", f"has none of {', '.join(self.modalities)}")
-        return some
-
-    def _batch(self, samples: Sequence[Sample]) -> list[Prediction | Refusal]:
-        features = [self._features_or_refusal(sample) for sample in samples]
+    def answer(self, features: Sequence[Features | Refusal]) -> list[Prediction | Refusal]:
+        """The predictions from one batch of features, in order; refusals stay."""
         good = [one for one in features if not isinstance(one, Refusal)]
         chances = iter(metrics.softmax(self.logits(good), self.bundle.temperature) if good else ())
         return [
@@ -124,11 +98,20 @@ class Predictor:
             for one in features
         ]
 
-    def _features_or_refusal(self, sample: Sample) -> dict[str, NDArray[Any]] | Refusal:
-        try:
-            return self.features(sample)
-        except SampleError as error:
-            return Refusal(error.code, error.what)
+    def features(self, sample: Sample) -> Features:
+        """What the model takes of the sample. Raises SampleError with the refusal's code."""
+        found = self.preprocessor.features(sample)
+        if isinstance(found, Refusal):
+            raise SampleError(found.code, found.what)
+        return found
+
+    def logits(self, features: Sequence[Features]) -> NDArray[np.float64]:
+        """Uncalibrated (N, K) of N samples' features, by the code that `evaluate` runs."""
+        arrays = {m: [one.get(m) for one in features] for m in self.modalities}
+        dataset = self.bundle.dataset([str(n) for n in range(len(features))], arrays)
+        everything = "+".join(self.modalities)
+        found = evaluate.logits(self.bundle.model, dataset, [everything], batch_size=BATCH_SIZE)
+        return found[everything]
 
     def _prediction(self, chances: NDArray[np.float64], modalities: tuple[str, ...]) -> Prediction:
         best = int(chances.argmax())
@@ -145,25 +128,11 @@ def load(bundle: str | Path, *, device: str | None = None) -> Predictor:
     return Predictor(load_bundle(Path(bundle), device=where))
 
 
-def _extractors(bundle: Bundle) -> dict[str, Callable[[Any], NDArray[Any]]]:
-    """{modality: what one sample's raw value becomes}, with the settings that the model was trained with."""
-    settings = bundle.preprocessing
-    found: dict[str, Callable[[Any], NDArray[Any]]] = {}
-    if "audio" in settings:
-        found["audio"] = lambda value: audio.extract(_data(value), **settings["audio"])
-    if "image" in settings:
-        found["image"] = lambda value: image.extract(_data(value), **settings["image"])
-    if "text" in settings:
-        assert bundle.tokenizer is not None
-        limit = settings["text"]["max_tokens"]
-        found["text"] = partial(_tokens, tokenizer=bundle.tokenizer, max_tokens=limit)
-    return found
-
-
-def _tokens(value: str, *, tokenizer: str, max_tokens: int) -> NDArray[np.int32]:
-    words = check(value) if value.strip() else ""  # white space alone is no text
-    return text.encode([words], tokenizer, max_tokens=max_tokens)[0]
-
-
-def _data(value: bytes | Path) -> bytes:
-    return value if isinstance(value, bytes) else files.read_guarded(value, max_bytes=MAX_BYTES)
+def _error(refusal: Refusal, sample: Sample) -> MmpipeError:
+    """The refusal of the only sample there is: its file or modality is named."""
+    value = getattr(sample, refusal.modality) if refusal.modality else None
+    where, what = refusal.modality or "", refusal.what
+    if isinstance(value, Path):
+        where, what = str(value), what.removeprefix(f"{value.name!r} ")
+    kind = NotFoundError if refusal.code == "file-missing" else InvalidError
+    return kind(refusal.code, what, where=where, fix=_FIXES.get(refusal.code))

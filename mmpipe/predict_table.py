@@ -1,22 +1,31 @@
 """The rows of a manifest → a table of predictions; a bad row is a row that says why."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mmpipe import files, manifest, sheets, tables
+from mmpipe import executors, files, manifest, preprocess, sheets, tables
 from mmpipe.errors import SampleError, UsageError
 from mmpipe.manifest import BadRow, Row
-from mmpipe.media import text
-from mmpipe.predict import BATCH_SIZE, MAX_BYTES, Prediction, Predictor, Refusal, Sample
+from mmpipe.predict import BATCH_SIZE, Prediction, Predictor
+from mmpipe.preprocess import Features, Refusal
 
+Advance = Callable[[int], object]
 COLUMNS = {**manifest.COLUMNS, "target": None}
 """The columns that training expects by default; a target is not needed."""
+TIMEOUT_S = 30.0
+"""What one row's files may take."""
+
+
+def _unwatched(_rows: int) -> None:
+    """Nobody counts along."""
 
 
 @dataclass(frozen=True)
@@ -28,55 +37,105 @@ class Counts:
     refused: dict[str, int]
 
 
-def predict_table(
+def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are read
     predictor: Predictor,
     source: Path,
     output: Path,
     *,
     columns: Mapping[str, str | None] = COLUMNS,
-    advance: Callable[[int], object] | None = None,
+    workers: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    advance: Advance = _unwatched,
 ) -> Counts:
     """Predict every row of a CSV, JSONL or Parquet file or class folder, and write them in the same order.
 
-    `output` ends in .parquet, .jsonl or .csv and is written whole, at the end. `advance` is told the number
-    of rows after each batch. Raises UsageError for another ending, and as `manifest.read` does.
+    Files are decoded in worker processes: one that ends or hangs a decoder costs its row. `output` ends in
+    .parquet, .jsonl or .csv; it is written as the predictions come, and appears whole, at the end. `advance`
+    is told of rows done. Raises UsageError for another ending and for an output that would overwrite what is
+    read, and what `manifest.read` raises.
     """
     if output.suffix not in WRITERS:
         what = f"{output.name!r} ends in none of {', '.join(WRITERS)}"
         raise UsageError("usage", what, fix="give --output another ending")
-    rows, parts = iter(manifest.read(source, columns)), []
-    while some := list(islice(rows, BATCH_SIZE)):
-        parts.append(_table(some, list(_answers(predictor, some)), predictor.bundle.labels))
-        if advance is not None:
-            advance(len(some))
-    table = pa.concat_tables([_schema(predictor.bundle.labels).empty_table(), *parts])
-    WRITERS[output.suffix](output, table, predictor.bundle.labels)
-    refused = table["code"].drop_null().to_pylist()
-    by_code = {code: refused.count(code) for code in sorted(set(refused))}
-    return Counts(len(table), len(table) - len(refused), by_code)
+    rows = manifest.read(source, columns)
+    _check_output(output, source, rows)
+    counts: Counter[str | None] = Counter()
+    labels = predictor.bundle.labels
+    answered = _answered(predictor, rows, workers, timeout_s, advance)
+    WRITERS[output.suffix](output, (_table(*part, labels, counts) for part in answered), labels)
+    predicted = counts.pop(None, 0)
+    refused = {str(code): count for code, count in sorted(counts.items(), key=str)}
+    return Counts(predicted + counts.total(), predicted, refused)
 
 
-def _answers(predictor: Predictor, rows: Sequence[Row | BadRow]) -> Iterator[Prediction | Refusal]:
-    read = [_read(row, predictor.modalities) for row in rows]
-    predicted = predictor.predict_many([one for one in read if isinstance(one, Sample)])
-    for one in read:
-        yield one if isinstance(one, Refusal) else next(predicted)
+def _check_output(output: Path, source: Path, rows: Iterable[Row | BadRow]) -> None:
+    """Raise UsageError where writing `output` would change the manifest or a file that it names."""
+    what = ""
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        what = f"lies in {source}, the folder of the samples"
+    elif output.exists():
+        if output.samefile(source):
+            what = "is the table itself"
+        elif any(output.samefile(path) for path in _files(rows)):
+            what = f"is a file of a sample in {source}"
+    if what:
+        raise UsageError("usage", what, where=str(output), fix="give --output another name")
 
 
-def _read(row: Row | BadRow, modalities: Sequence[str]) -> Sample | Refusal:
-    """Where the row's files lie and what its text is; nothing leaves the manifest's folder."""
-    if isinstance(row, BadRow):
-        return Refusal(row.code, row.what)
-    places = {m: getattr(row, m) for m in ("audio", "image") if m in modalities}
-    try:
-        found = {m: files.safe_join(row.folder, name) for m, name in places.items() if name is not None}
-        sample = Sample(text=row.text, **found)
-        if row.text_path is not None and "text" in modalities:
-            data = files.read_guarded(files.safe_join(row.folder, row.text_path), max_bytes=MAX_BYTES)
-            sample = replace(sample, text=text.decode(data))
-    except SampleError as error:
-        return Refusal(error.code, error.what)
-    return sample
+def _files(rows: Iterable[Row | BadRow]) -> Iterator[Path]:
+    """Those files of rows that are there."""
+    for row in rows:
+        if isinstance(row, BadRow):
+            continue
+        for name in (row.image, row.text_path, row.audio):
+            try:
+                path = files.safe_join(row.folder, name) if name is not None else None
+            except SampleError:
+                continue
+            if path is not None and path.exists():
+                yield path
+
+
+Numbered = tuple[int, Row | BadRow]
+Outcome = executors.Done[Numbered, list[Features | Refusal]] | executors.Dead[Numbered]
+Answered = tuple[Sequence[Row | BadRow], Sequence[Prediction | Refusal]]
+
+
+def _answered(
+    predictor: Predictor,
+    rows: Iterable[Row | BadRow],
+    workers: int | None,
+    timeout_s: float,
+    advance: Advance,
+) -> Iterator[Answered]:
+    """Rows with their answers, a batch at a time: no more features are held than those of one."""
+    function = partial(preprocess.of_rows, preprocessor=predictor.preprocessor)
+    preload = (preprocess.__name__, *(("torchaudio.transforms",) if _is_exact(predictor) else ()))
+    count, remaining = workers or executors.worker_count(), iter(rows)
+    with executors.crew(function, workers=count, timeout_s=timeout_s, preload=preload) as mapped:
+        while some := list(islice(remaining, BATCH_SIZE)):
+            numbered = list(enumerate(some))
+            size = -(-len(some) // (4 * count))
+            shards = [numbered[start : start + size] for start in range(0, len(some), size)]
+            yield some, predictor.answer(_in_order(mapped(shards), len(some), advance))
+
+
+def _in_order(outcomes: Iterable[Outcome], count: int, advance: Advance) -> list[Features | Refusal]:
+    """What workers made of `count` numbered rows; a row that ended its worker is refused."""
+    found: dict[int, Features | Refusal] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, executors.Dead):
+            found[outcome.item[0]] = Refusal(outcome.code, outcome.what)
+            advance(1)
+        else:
+            found.update(zip((number for number, _ in outcome.items), outcome.result, strict=True))
+            advance(len(outcome.items))
+    return [found[number] for number in range(count)]
+
+
+def _is_exact(predictor: Predictor) -> bool:
+    """Whether workers need torch, which takes two seconds to import: once for all of them."""
+    return predictor.preprocessor.settings.get("audio", {}).get("mode") == "exact"
 
 
 def _schema(labels: Sequence[str]) -> pa.Schema:
@@ -96,9 +155,14 @@ def _schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def _table(
-    rows: Sequence[Row | BadRow], answers: Sequence[Prediction | Refusal], labels: Sequence[str]
+    rows: Sequence[Row | BadRow],
+    answers: Sequence[Prediction | Refusal],
+    labels: Sequence[str],
+    counts: Counter[str | None],
 ) -> pa.Table:
+    """The rows of the output; adds to `counts` by code, None = predicted."""
     cells = [{"id": row.id, **_cells(answer)} for row, answer in zip(rows, answers, strict=True)]
+    counts.update(row.get("code") for row in cells)
     return pa.Table.from_pylist(cells, _schema(labels))
 
 
@@ -113,27 +177,32 @@ def _cells(answer: Prediction | Refusal) -> dict[str, Any]:
     }
 
 
-def _write_parquet(path: Path, table: pa.Table, _labels: Sequence[str]) -> None:
-    tables.write(path, table)
+def _write_parquet(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
+    tables.write_parts(path, parts, _schema(labels))
 
 
-def _write_jsonl(path: Path, table: pa.Table, labels: Sequence[str]) -> None:
+def _write_jsonl(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
     """One object a line, without the cells that are null; probabilities by label."""
-    lines = []
-    for row in table.to_pylist():
-        if row["probabilities"] is not None:
-            row["probabilities"] = dict(zip(labels, row["probabilities"], strict=True))
-            row["modalities"] = row["modalities"].split("+")
-        lines.append(json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False) + "\n")
-    files.write_bytes(path, "".join(lines).encode())
+    with files.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for row in _rows(parts):
+            if row["probabilities"] is not None:
+                row["probabilities"] = dict(zip(labels, row["probabilities"], strict=True))
+                row["modalities"] = row["modalities"].split("+")
+            some = {key: value for key, value in row.items() if value is not None}
+            file.write(json.dumps(some, ensure_ascii=False) + "\n")
 
 
-def _write_csv(path: Path, table: pa.Table, labels: Sequence[str]) -> None:
+def _write_csv(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
     """One column a label, `probability LABEL`."""
-    plain = [name for name in table.column_names if name != "probabilities"]
+    plain = [name for name in _schema(labels).names if name != "probabilities"]
     blank = [None] * len(labels)
-    rows = ([*(row[name] for name in plain), *(row["probabilities"] or blank)] for row in table.to_pylist())
-    sheets.write(path, [*plain, *(f"probability {label}" for label in labels)], rows)
+    cells = ([*(row[name] for name in plain), *(row["probabilities"] or blank)] for row in _rows(parts))
+    sheets.write(path, [*plain, *(f"probability {label}" for label in labels)], cells)
+
+
+def _rows(parts: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        yield from part.to_pylist()
 
 
 WRITERS = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}

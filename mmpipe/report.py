@@ -139,7 +139,7 @@ def _test_charts(inputs: Inputs) -> dict[str, Any]:
             title="Confusion matrix, test",
         ),
         "classes_hidden": len(labels) - len(shown),
-        "reliability": _reliability_chart(chances, target, predicted, inputs.evaluation["temperature"]),
+        "reliability": _reliability_chart(chances, target, predicted, inputs.evaluation),
     }
 
 
@@ -150,12 +150,13 @@ def _most_mistaken(matrix: np.ndarray) -> list[int]:
 
 
 def _reliability_chart(
-    chances: np.ndarray, target: np.ndarray, predicted: np.ndarray, temperature: float
+    chances: np.ndarray, target: np.ndarray, predicted: np.ndarray, found: Mapping[str, Any]
 ) -> Markup:
-    """softmax(z) follows from softmax(z / T): it is its T-th power, normalised."""
+    """softmax(z) follows from softmax(z / T): it is its T-th power, normalised. Bins as in the metrics."""
+    temperature, bins = found["temperature"], found["calibration_bins"]
     raw = chances**temperature / (chances**temperature).sum(axis=1, keepdims=True)
     drawn = {
-        name: metrics.reliability(p.max(axis=1), predicted == target, 15)
+        name: metrics.reliability(p.max(axis=1), predicted == target, bins)
         for name, p in (("after temperature", chances), ("before", raw))
     }
     return charts.reliability(

@@ -62,9 +62,10 @@ def measure(
     """All metrics of a split, as `metrics/evaluate.json` has them; numbers rounded to 6 digits.
 
     The top level is about all modalities together. `_low`, `_high` and `_95` bound 95 % bootstrap intervals;
-    `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not. The intervals of subsets
-    and the table of classes are lists, which `dvc metrics show` leaves out: else it has a hundred columns.
-    Raises InvalidError `split-too-few` where there is nothing to measure on.
+    `ece` and `nll` are calibrated by `temperature`, `ece_raw` and `nll_raw` are not; `calibration_bins` are
+    those of both errors. The intervals of subsets and the table of classes are lists, which
+    `dvc metrics show` leaves out: else it has a hundred columns. Raises InvalidError
+    `split-too-few` where there is nothing to measure on.
     """
     inside = scores.scored(scores.full)
     if not inside.any():
@@ -78,6 +79,7 @@ def measure(
         **_calibration(raw, target, 1.0, bins, suffix="_raw"),
         **_calibration(raw, target, temperature, bins),
         "temperature": temperature,
+        "calibration_bins": bins,
         "samples": int(inside.sum()),
         "samples_left_out": int((~inside).sum()),
         "samples_dropped": scores.dropped,

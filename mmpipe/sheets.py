@@ -1,7 +1,6 @@
 """CSV for people: plain for DVC and pandas, and harmless in a spreadsheet."""
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,15 +12,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a whole CSV file atomically: UTF-8, LF; None is an empty cell.
+    """Write a CSV file atomically, row by row as they come: UTF-8, LF; None is an empty cell.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection).
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_harmless(cell) for cell in header])
-    writer.writerows([_harmless(cell) for cell in row] for row in rows)
-    files.write_bytes(path, out.getvalue().encode())
+    with files.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_harmless(cell) for cell in header])
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
 
 
 def _harmless(cell: Cell) -> Cell:

@@ -24,7 +24,7 @@ class _Group:
     members: list[int]
 
 
-def assign(
+def assign(  # noqa: PLR0913 (the samples, and the keys of `split`)
     ids: Sequence[str],
     targets: Sequence[str],
     groups: Sequence[str],

@@ -1,6 +1,6 @@
 """Parquet in and out: schema checked, page checksums, fixed writer options; same rows → same bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,38 @@ import pyarrow.parquet as pq
 from mmpipe.errors import InvalidError, NotFoundError, VerificationError
 from mmpipe.files import atomic_path
 
+PART_ROWS = 8_192
+"""Rows that `write_parts` gathers for a row group."""
+_OPTIONS: dict[str, Any] = {
+    "use_dictionary": False,
+    "write_statistics": False,
+    "write_page_checksum": True,
+    "data_page_size": 1 << 20,
+    "store_schema": True,
+}
+
 
 def write(path: Path, table: pa.Table, *, compression: str = "zstd") -> None:
     """Write one Parquet file atomically. Use lz4 for pixels and spectrograms, zstd for the rest."""
     with atomic_path(path) as temporary:
-        pq.write_table(
-            table.combine_chunks(),
-            temporary,
-            compression=compression,
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
-            row_group_size=65_536,
-            data_page_size=1 << 20,
-            store_schema=True,
-        )
+        options = {**_OPTIONS, "compression": compression, "row_group_size": 65_536}
+        pq.write_table(table.combine_chunks(), temporary, **options)
+
+
+def write_parts(path: Path, parts: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Write tables one after another as one, atomically; some thousand rows are held, never all."""
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", **_OPTIONS) as file,
+    ):
+        held = schema.empty_table()
+        for part in parts:
+            held = pa.concat_tables([held, part])
+            if len(held) >= PART_ROWS:
+                file.write_table(held.combine_chunks())
+                held = schema.empty_table()
+        if len(held):
+            file.write_table(held.combine_chunks())
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:

@@ -55,7 +55,7 @@ class Progress:
         return self.epoch - 1 - self.best_epoch
 
 
-def fit(
+def fit(  # noqa: PLR0913 (all that a training is a function of)
     network: Network,
     data: tuple[batches.Dataset, batches.Dataset],
     settings: Settings,
@@ -171,8 +171,7 @@ class _Training:
         for name, parameter in self.network.named_parameters():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (saved := tensors.get(f"adam.{key}.{name}")) is not None:
-                    like = torch.zeros((), device=saved.device) if key == "step" else parameter.detach()
-                    self.optimizer.state[parameter][key] = torch.empty_like(like).copy_(saved)
+                    self.optimizer.state[parameter][key] = _like_fresh(saved, parameter)
 
     def _step(self, rows: NDArray[np.int64]) -> None:
         """One update of the weights. All chance in it comes from (seed, epoch, step)."""
@@ -244,6 +243,16 @@ def _optimizer(network: Network, settings: Settings) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+
+
+def _like_fresh(saved: Tensor, parameter: Tensor) -> Tensor:
+    """A saved part of the optimiser's state as a fused optimiser has it: all on the parameter's device.
+
+    A moment has the parameter's layout in memory too, on which the order of sums may depend.
+    """
+    if saved.ndim == 0:  # the step
+        return saved.to(parameter.device)
+    return torch.empty_like(parameter.detach()).copy_(saved)
 
 
 def _average(average: Network, network: Network, decay: float) -> None:

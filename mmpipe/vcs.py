@@ -10,8 +10,18 @@ from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
 
 
 def git(*arguments: str, cwd: Path) -> str:
-    """Run git in a folder and return what it printed; it never asks anything."""
-    return run("git", *arguments, cwd=cwd, environment={"GIT_TERMINAL_PROMPT": "0"})
+    """Run git in a folder and return what it printed, in English; it never asks anything."""
+    return run("git", *arguments, cwd=cwd, environment={"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"})
+
+
+def ask_git(*arguments: str, cwd: Path) -> str | None:
+    """What git printed, without the last line's end; None where it says no by its exit status."""
+    try:
+        return git(*arguments, cwd=cwd).removesuffix("\n")
+    except NotFoundError:
+        raise
+    except MmpipeError:
+        return None
 
 
 def dvc(*arguments: str, cwd: Path) -> str:
@@ -21,12 +31,8 @@ def dvc(*arguments: str, cwd: Path) -> str:
 
 def git_root(folder: Path) -> Path | None:
     """The top of the git work tree that `folder` lies in; None outside of one."""
-    try:
-        return Path(git("rev-parse", "--show-toplevel", cwd=folder).strip())
-    except NotFoundError:
-        raise
-    except MmpipeError:
-        return None
+    top = ask_git("rev-parse", "--show-toplevel", cwd=folder)
+    return Path(top) if top else None
 
 
 def run(

@@ -1,6 +1,10 @@
 import json
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,8 +71,31 @@ def test_a_bundle_comes_back_as_it_was(tmp_path):
 
 def test_a_bundle_replaces_the_one_before_and_leaves_nothing_else(tmp_path):
     write(tmp_path / "b")
-    write(tmp_path / "b", tokenizer=None)
-    assert checkpoint.load_bundle(tmp_path / "b").tokenizer is None
+    write(tmp_path / "b", tokenizer='{"model": 2}\n')
+    assert checkpoint.load_bundle(tmp_path / "b").tokenizer == '{"model": 2}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_killed_while_it_is_written_the_old_one_stays_and_the_next_tidies_up(tmp_path):
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import test_checkpoint
+from mmpipe import files
+write = files.write_bytes
+def last(path, data):
+    write(path, data)
+    if path.name == "manifest.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+files.write_bytes = last
+test_checkpoint.write(Path({str(tmp_path / "b")!r}), tokenizer="new")
+"""
+    write(tmp_path / "b")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert checkpoint.load_bundle(tmp_path / "b").tokenizer == '{"model": 1}\n'
+    assert len(list(tmp_path.iterdir())) == 2
+    write(tmp_path / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
@@ -190,3 +217,54 @@ def test_a_config_of_another_format_or_architecture_is_refused(tmp_path):
         forge(tmp_path / "b", "config.json", canonical_json(broken).encode())
         with pytest.raises(MmpipeError, match="bundle-damaged"):
             checkpoint.load_bundle(tmp_path / "b")
+
+
+def without(tree, *keys):
+    """A copy of nested dicts that lacks the value at `keys`."""
+    if len(keys) == 1:
+        return {key: value for key, value in tree.items() if key != keys[0]}
+    return {**tree, keys[0]: without(tree[keys[0]], *keys[1:])}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: {**config, "labels": ["no"]}, "1 labels for 2 classes"),
+        (lambda config: {**config, "labels": ["no", "no"]}, "1 labels for 2 classes"),
+        (lambda config: without(config, "features", "text"), r"text without features\.text"),
+        (lambda config: without(config, "preprocessing", "image"), r"image without preprocessing\.image"),
+        (lambda config: without(config, "features", "image", "shape"), r"features\.image\.shape: Field req"),
+        (
+            lambda config: {**config, "features": {**config["features"], "image": {"shape": [-1, 8]}}},
+            r"features\.image of shape \[-1, 8\]",
+        ),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused(tmp_path, change, words):
+    write(tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_bytes())
+    forge(tmp_path / "b", "config.json", canonical_json(change(config)).encode())
+    with pytest.raises(VerificationError, match=f"bundle-damaged .*config.json .*{words}"):
+        checkpoint.load_bundle(tmp_path / "b")
+
+
+def test_a_tokenizer_is_there_if_and_only_if_the_model_reads_text(tmp_path):
+    write(tmp_path / "b", tokenizer=None)
+    with pytest.raises(VerificationError, match=r"no tokenizer\.json for a model of image, text"):
+        checkpoint.load_bundle(tmp_path / "b")
+    one = {"modalities": ["image"], "classes": 2, "dim": 8, "dropout": 0.5}
+    checkpoint.save_bundle(
+        tmp_path / "b", build_model(**one), config=CONFIG, architecture=one, metrics={}, tokenizer="{}"
+    )
+    with pytest.raises(VerificationError, match=r"a tokenizer\.json for a model of image"):
+        checkpoint.load_bundle(tmp_path / "b")
+
+
+def test_mel_bands_are_the_same_everywhere(tmp_path):
+    one = {"modalities": ["audio"], "classes": 2, "dim": 8, "dropout": 0.5, "n_mels": 8}
+    config = {**CONFIG, "preprocessing": {"audio": {}}, "features": {"audio": {"shape": [-1, 9]}}}
+    checkpoint.save_bundle(
+        tmp_path / "b", build_model(**one), config=config, architecture=one, metrics={}, tokenizer=None
+    )
+    with pytest.raises(VerificationError, match=r"shape \[-1, 9\] for 8 mel bands"):
+        checkpoint.load_bundle(tmp_path / "b")

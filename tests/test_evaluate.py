@@ -150,7 +150,7 @@ def test_nothing_to_measure_on_is_an_error(scores):
 
 def test_stage_writes_everything_and_the_same_bytes(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
-    (root / "params.yaml").write_text("evaluate: {bootstrap: 50, threads: 1}\n")
+    (root / "params.yaml").write_text("evaluate: {bootstrap: 50, threads: 1, calibration_bins: 7}\n")
     outs = [paths.PREDICTIONS, paths.METRICS / "evaluate.json"]
     outs += [paths.PLOTS / f"{name}.csv" for name in ("confusion", "calibration", "subsets")]
     stage.main()
@@ -168,6 +168,7 @@ def test_stage_writes_everything_and_the_same_bytes(root, monkeypatch, capsys):
         assert row["confidence"] == max(row["probabilities"])
     found = json.loads(outs[1].read_text())
     test = [r for r in rows if r["split"] == "test"]
+    assert found["calibration_bins"] == 7
     assert found["accuracy"] == pytest.approx(
         np.mean([r["prediction"] == r["target"] for r in test]), abs=1e-6
     )

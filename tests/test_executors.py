@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmpipe.errors import SampleError, UsageError
-from mmpipe.executors import Beat, Dead, Done, run, worker_count
+from mmpipe.executors import Beat, Dead, Done, crew, run, worker_count
 
 
 def square(items, beat: Beat):
@@ -35,6 +35,10 @@ def square(items, beat: Beat):
 
 def pid_and_threads(items, beat: Beat):
     return os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+
+def square_and_pid(items, beat: Beat):
+    return items[0] ** 2, os.getpid()
 
 
 def slow(items, beat: Beat):
@@ -111,6 +115,19 @@ def test_workers_compute_in_one_thread_and_the_parent_is_left_as_it_was(monkeypa
     assert isinstance(done, Done)
     assert done.result[1] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_crew_keeps_its_workers_from_call_to_call_and_ends_them():
+    with crew(square_and_pid, workers=1, timeout_s=20) as mapped:
+        (one,), (two,) = list(mapped([[2]])), list(mapped([[3]]))
+        assert (one.result[0], two.result[0]) == (4, 9)
+        assert one.result[1] == two.result[1] and alive(one.result[1])
+        assert list(mapped([])) == []
+        os.kill(one.result[1], signal.SIGKILL)  # while it is idle
+        assert gone(one.result[1])
+        (three,) = list(mapped([[5]]))
+        assert three.result[0] == 25
+    assert gone(three.result[1])
 
 
 def test_closing_early_leaves_no_worker():

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,12 @@ def entry(pid):
     return {"pid": pid, "cmd": "repro"}
 
 
+def age(lock, seconds=60):
+    """Let the lock have been written before any process of the test began."""
+    before = lock.stat().st_mtime - seconds
+    os.utime(lock, (before, before))
+
+
 def test_without_a_lock_nothing_is_done(lock, tmp_path):
     assert locks.heal(tmp_path) == []
     assert list(lock.parent.iterdir()) == []
@@ -71,6 +78,7 @@ def test_entries_of_the_dead_and_of_other_programs_are_removed(lock, tmp_path, p
     reused, dead = process("dvcx", "my.dvc"), process()
     dead.communicate()
     lock.write_text(json.dumps({"write": {"/a": entry(reused.pid)}, "read": {"/b": [entry(dead.pid)]}}))
+    age(lock)
     assert len(locks.heal(tmp_path)) == 2
     assert not lock.exists()
     assert reused.poll() is None
@@ -85,13 +93,46 @@ def test_one_that_was_killed_and_not_reaped_is_dead(lock, tmp_path, process):
 
 
 def test_a_living_dvc_keeps_its_own_entries_and_only_those(lock, tmp_path, process):
-    living, other = process("-m", "dvc"), process()
+    living, other = process("-m", "dvc"), process("/x/dvc.py")
     reads = {"/b": [entry(living.pid), entry(other.pid)], "/c": [entry(other.pid)]}
     lock.write_text(json.dumps({"write": {"/a": entry(living.pid), "/d": entry(other.pid)}, "read": reads}))
-    with pytest.raises(LockedError, match=f"locked .*process number {living.pid}"):
-        locks.heal(tmp_path)
+    age(lock)
+    written = lock.stat().st_mtime_ns
+    for _ in range(2):
+        with pytest.raises(LockedError, match=f"locked .*process number {living.pid}"):
+            locks.heal(tmp_path)
+    assert lock.stat().st_mtime_ns == written
     kept = {"write": {"/a": entry(living.pid)}, "read": {"/b": [entry(living.pid)]}}
     assert json.loads(lock.read_text()) == kept
+
+
+def test_a_program_that_uses_dvc_as_a_library_keeps_its_lock(tmp_path):
+    code = """
+import sys
+from dvc.repo import Repo
+from dvc.rwlock import rwlock
+repo = Repo.init(no_scm=True)
+with rwlock(repo.tmp_dir, repo.fs, "reproduce", [], ["/a"], False):
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=-1, stdout=-1)
+    try:
+        assert b"up\n" in iter(owner.stdout.readline, b"")
+        with pytest.raises(LockedError, match=f"process number {owner.pid} is at work on /a"):
+            locks.heal(tmp_path)
+    finally:
+        owner.kill()
+        owner.communicate()
+    assert len(locks.heal(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("seconds", [-60, 0, 2])
+def test_on_doubt_about_the_clock_an_entry_stays(lock, tmp_path, process, seconds):
+    lock.write_text(json.dumps({"write": {"/a": entry(process("words").pid)}}))
+    age(lock, seconds)
+    with pytest.raises(LockedError):
+        locks.heal(tmp_path)
 
 
 def test_a_dvc_that_is_writing_the_lock_is_waited_for_and_then_named(lock, tmp_path, monkeypatch):

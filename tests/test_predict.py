@@ -1,20 +1,17 @@
 """A raw sample through predict gives what evaluate gives; a bad one gives its code."""
 
-import csv
-import json
 import shutil
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import tiny_bundle
 from tiny_bundle import LABELS
+from typer.testing import CliRunner
 
 from mmpipe import evaluate, metrics, paths, schema
+from mmpipe.cli import app
 from mmpipe.errors import InvalidError, UsageError, VerificationError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.predict import Prediction, Refusal, Sample, load
-from mmpipe.predict_table import predict_table
 
 FULL = "audio+image+text"
 
@@ -116,75 +113,35 @@ def test_a_changed_bundle_is_refused(workspace, tmp_path):
         load(tmp_path / "bundle")
 
 
-@pytest.fixture(scope="module")
-def manifest(workspace):
-    """Good rows, and one of each kind of bad row."""
-    root, samples = workspace
-    (root / "raw" / "words.txt").write_text("high and thin")
-    lines = [["id", "image", "text", "audio", "text_path"]]
-    for name, sample in list(samples.items())[:5]:
-        files = [sample[m].name if m in sample else "" for m in ("image", "audio")]
-        lines.append([name, files[0], sample.get("text", ""), files[1], ""])
-    lines += [
-        ["out", "../../etc/passwd", "", "", ""],
-        ["none", "", "", "", ""],
-        ["gone", "gone.png", "", "", ""],
-    ]
-    lines.append(["file", "", "", "", "words.txt"])
-    with (root / "raw" / "rows.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
-    return root / "raw" / "rows.csv"
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("none.png", 3, "file-missing {path} does not exist — stopped — Fix: give the path of a file"),
+        ("no.png", 5, "image-not {path} "),
+        ("empty.png", 5, "file-empty {path} empty"),
+        (
+            "folder",
+            5,
+            "file-not-regular {path} is not a regular file — stopped — Fix: give the path",
+        ),
+    ],
+)
+def test_a_bad_file_on_the_command_line_is_named(workspace, tmp_path, name, status, words):
+    (tmp_path / "no.png").write_bytes(b"<html></html>")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder").mkdir()
+    model = str(workspace[0] / paths.BUNDLE)
+    command = ["predict", "--image", str(tmp_path / name), "--text", "x", "--model", model]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert (done.exit_code, done.stdout) == (status, "")
+    assert done.stderr.startswith(words.format(path=tmp_path / name))
+    assert "manifest" not in done.stderr
 
 
-COLUMNS = {
-    "id": "id",
-    "image": "image",
-    "text": "text",
-    "audio": "audio",
-    "text_path": "text_path",
-    "target": None,
-}
-
-
-def test_a_table_keeps_every_row(manifest, predictor, workspace, tmp_path):
-    counts = predict_table(predictor, manifest, tmp_path / "out.parquet", columns=COLUMNS)
-    assert (counts.rows, counts.predicted) == (9, 6)
-    assert counts.refused == {"file-missing": 1, "path-escapes": 1, "row-empty": 1}
-    table = pq.read_table(tmp_path / "out.parquet")
-    assert json.loads(table.schema.metadata[b"labels"]) == LABELS
-    rows = {row["id"]: row for row in table.to_pylist()}
-    assert list(rows) == [*list(workspace[1])[:5], "out", "none", "gone", "file"]
-    for name, sample in list(workspace[1].items())[:5]:
-        one = predictor.predict(**sample)
-        assert rows[name]["prediction"] == one.label
-        assert rows[name]["probabilities"] == pytest.approx(list(one.probabilities.values()), abs=1e-5)
-        assert rows[name]["code"] is None
-    assert rows["file"]["modalities"] == "text"
-    assert rows["file"]["confidence"] == pytest.approx(
-        predictor.predict(text="high and thin").confidence, abs=1e-5
-    )
-    assert rows["out"]["prediction"] is None and "leaves the data folder" in rows["out"]["message"]
-
-
-def test_the_three_formats_say_the_same(manifest, predictor, tmp_path):
-    seen = []
-    for ending in ("parquet", "jsonl", "csv"):
-        predict_table(predictor, manifest, tmp_path / f"out.{ending}", columns=COLUMNS, advance=seen.append)
-    assert seen == [9, 9, 9]
-    parquet = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    jsonl = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    with (tmp_path / "out.csv").open() as file:
-        sheet = list(csv.DictReader(file))
-    assert len(parquet) == len(jsonl) == len(sheet) == 9
-    for one, two, three in zip(parquet, jsonl, sheet, strict=True):
-        assert one["id"] == two["id"] == three["id"]
-        assert one["prediction"] == two.get("prediction") == (three["prediction"].lstrip("'") or None)
-        assert one["code"] == two.get("code") == (three["code"] or None)
-        if one["probabilities"]:
-            assert list(two["probabilities"].values()) == one["probabilities"]
-            assert np.allclose([float(three[f"probability {name}"]) for name in LABELS], one["probabilities"])
-
-
-def test_another_ending_is_a_usage_error(manifest, predictor, tmp_path):
-    with pytest.raises(UsageError, match=r"\.parquet, \.jsonl, \.csv"):
-        predict_table(predictor, manifest, tmp_path / "out.xlsx")
+def test_bad_text_and_bytes_are_named_by_their_modality(predictor):
+    with pytest.raises(InvalidError, match="text-control text holds NUL"):
+        predictor.predict(text="a\0b")
+    with pytest.raises(InvalidError, match="audio-format audio "):
+        predictor.predict(audio=b"RIFF", text="x")
+    with pytest.raises(InvalidError, match=r"row-empty has none of .* Fix: give at least one"):
+        predictor.predict(text=" ")

@@ -67,6 +67,44 @@ def test_errors_are_one_line_and_a_status(body, status, words):
     assert len(err.splitlines()) == (1 if words else 0)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    there = tmp_path / "small"
+    there.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", there], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("cannot mount here")
+    yield there
+    subprocess.run(["umount", there], check=True)
+
+
+WRITE = """
+import numpy as np, pyarrow as pa
+from pathlib import Path
+from mmpipe import files, tables
+data = np.random.default_rng(0).bytes(2_000_000)
+"""
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "tables.write(Path('deep/x.parquet'), pa.table({'a': [data]}))",
+        "files.write_bytes(Path('deep/x.parquet'), data)",
+        "with files.atomic_folder(Path('deep')) as folder:\n    (folder / 'x.parquet').write_bytes(data)",
+    ],
+)
+def test_a_full_disk_is_named_with_its_size_and_left_clean(small_disk, write):
+    code, _, err = finish(start(write, prefix=f"{WRITE}\nos.chdir({str(small_disk)!r})\n"))
+    assert code == 75, err
+    assert err.startswith("disk-full deep"), err
+    assert "No space left on device: 1.0 of 1.0 MB are free there" in err
+    assert [path for path in small_disk.rglob("*") if not path.is_dir()] == []
+
+
 @pytest.mark.parametrize("body", ["raise InvalidError('params', 'x')", "1 / 0"])
 def test_debug_shows_the_traceback(body):
     assert "Traceback" in finish(start(body, MMPIPE_DEBUG="1"))[2]

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -170,6 +171,19 @@ def test_says_what_was_measured(page, inputs):
 def test_same_inputs_same_bytes(page, inputs):
     assert report.render(inputs, examples=4) == page
     assert not re.search(r"20\d\d-\d\d-\d\d", page)
+
+
+def test_the_calibration_is_drawn_in_the_bins_it_was_measured_in(inputs):
+    def drawn(bins):
+        return report._test_charts(replace(inputs, evaluation=inputs.evaluation | {"calibration_bins": bins}))
+
+    def steps(bins):  # of the histogram: one up or down and one along for each bin
+        [line] = re.findall(r'd="(M[^"]*)"[^>]*stroke-width: 1.4', drawn(bins)["reliability"])[:1]
+        return line.count("L")
+
+    assert inputs.evaluation["calibration_bins"] == 15
+    assert drawn(15)["reliability"] == report._test_charts(inputs)["reliability"]
+    assert steps(15) - steps(4) == 2 * 11
 
 
 def test_every_picture_and_chart_has_a_name(page):

@@ -1,11 +1,14 @@
-"""The feature store: what is put comes back, damage is as if it never was, old things go."""
+"""The feature store: what is put comes back, damage is as if it never was, old things go, code counts."""
 
 import hashlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from workspace import copy_package
 
 from mmpipe.features import store
 from mmpipe.features.store import PartLostError, Store
@@ -133,3 +136,73 @@ def test_only_the_newest_fingerprints_are_kept(tmp_path):
         os.utime(shelf.folder, (1_000 - age, 1_000 - age))
     Store(tmp_path / "d", FIXED).tidy()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d"]
+
+
+EXTRACT = """
+from pathlib import Path
+import pyarrow as pa
+from mmpipe import schema
+from mmpipe.features import text
+from mmpipe.features.extract import extract
+from mmpipe.features.extractor import Extractor
+
+rows = [
+    {"id": word, "source": "x", "target": "t", "text": word, "text_sha256": 32 * code, "warnings": []}
+    for word, code in (("one", "01"), ("two", "02"))
+]
+settings = {"tokenizer_json": text.fit(["one two"], vocab_size=300, lowercase=True), "max_tokens": 8}
+samples = pa.Table.from_pylist(rows, schema=schema.SAMPLES)
+print(extract(samples, Extractor("text", settings), out=Path("out"), store=Path("store")).computed)
+"""
+
+
+@pytest.fixture
+def computed(tmp_path):
+    """Extracts two texts with a package that may be edited: → how many the store did not have."""
+    copy_package(tmp_path / "site")
+
+    def run():
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+        done = subprocess.run(
+            [sys.executable, "-c", EXTRACT], cwd=tmp_path, env=environment, stdout=-1, text=True, check=True
+        )
+        return int(done.stdout)
+
+    assert run() == 2
+    return run
+
+
+def edit(folder, name, old, new):
+    path = folder / "site/mmpipe" / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def new_version(folder, library):
+    """What a package manager would leave; the library itself stays as it is."""
+    written = folder / f"site/{library}-99.0.dist-info/METADATA"
+    written.parent.mkdir()
+    written.write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 99.0\n")
+
+
+def test_what_cannot_change_a_feature_recomputes_none(computed, tmp_path):
+    edit(tmp_path, "errors.py", '"restore the file from its source"', '"bring the file back"')
+    edit(
+        tmp_path,
+        "errors.py",
+        "class UsageError",
+        "class OtherError(MmpipeError):\n    pass\n\n\nclass UsageError",
+    )
+    edit(tmp_path, "files.py", "def safe_join", "_UNUSED = 1\n\n\ndef safe_join")
+    edit(tmp_path, "schema.py", "FEATURE_KEYS =", "_UNUSED = 1\nFEATURE_KEYS =")
+    new_version(tmp_path, "pyarrow")  # tables are written anew, from the store
+    assert computed() == 0
+
+
+def test_code_and_libraries_that_make_features_recompute_all(computed, tmp_path):
+    edit(tmp_path, "features/text.py", "MASK = 1", "MASK = 0 + 1")
+    assert computed() == 2
+    assert computed() == 0
+    new_version(tmp_path, "tokenizers")
+    assert computed() == 2

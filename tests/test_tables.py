@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmpipe import schema, tables
@@ -23,6 +24,16 @@ def test_same_rows_same_bytes_however_chunked(tmp_path, compression):
     for name, table in (("whole", whole), ("pieces", pieces)):
         tables.write(tmp_path / name, table, compression=compression)
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
+
+
+def test_parts_become_one_table_in_groups_of_some_thousand_rows(tmp_path):
+    whole = pa.Table.from_pylist(ROWS, schema=SCHEMA)
+    parts = [whole.slice(0, 3), *[whole] * 40, whole.slice(0, 0)]
+    tables.write_parts(tmp_path / "t", iter(parts), SCHEMA)
+    assert tables.read(tmp_path / "t", SCHEMA).equals(pa.concat_tables(parts))
+    assert pq.ParquetFile(tmp_path / "t").num_row_groups == 3
+    tables.write_parts(tmp_path / "none", iter([]), SCHEMA)
+    assert len(tables.read(tmp_path / "none", SCHEMA)) == 0
 
 
 def test_flipped_bits_are_noticed(tmp_path):

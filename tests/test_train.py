@@ -1,12 +1,6 @@
-import hashlib
-import json
-import os
-import random
-import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -14,16 +8,18 @@ import tiny
 import torch
 
 from mmpipe import augment, batches, params, paths, runtime, schema, train, validation
-from mmpipe.errors import InvalidError, MmpipeError
-from mmpipe.model.checkpoint import load_bundle
+from mmpipe.errors import MmpipeError
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
-from mmpipe.stages import train as train_stage
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
 GIVEN = params.Train(epochs=3, patience=10, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
 SETTINGS = train.Settings(**GIVEN.model_dump(exclude={"precision", "threads", "deterministic"}))
+
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
 
 
 class PowerCut(BaseException):
@@ -50,9 +46,11 @@ def load():
     )
 
 
-def fit(data, settings, states, *, precision="fp32"):
-    """Trained weights and progress, from a fresh network."""
+def fit(data, settings, states, *, precision="fp32", device=None):
+    """Trained weights and progress, from a fresh network; unless told, on the GPU if there is one."""
     machine = runtime.select(precision=precision, threads=1)
+    if device is not None:
+        machine = replace(machine, device=torch.device(device))
     runtime.seed_all(settings.seed)
     network = build_model(
         modalities=data[0].modalities,
@@ -107,22 +105,45 @@ def test_it_learns_and_leaves_the_weights_of_the_best_epoch(data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
-    """The weights of an unbroken run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return fit(load(), SETTINGS, States(tmp_path_factory.mktemp("whole"), "k"))[0]
+def unbroken(folder, tmp_path_factory):
+    """The weights of an unbroken run, by device."""
+
+    @cache
+    def weights(device=None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            return fit(load(), SETTINGS, States(tmp_path_factory.mktemp("whole"), "k"), device=device)[0]
+
+    return weights
 
 
+@pytest.fixture(scope="module")
+def whole(unbroken):
+    return unbroken()
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("at", [1, 7, 11])
-def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(data, whole, tmp_path, monkeypatch, at):
+def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(
+    data, unbroken, tmp_path, monkeypatch, at, device
+):
     with monkeypatch.context() as patch:
         cut_power(patch, at)
         with pytest.raises(PowerCut):
-            fit(data, SETTINGS, States(tmp_path / "cut", "k"))
-    resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"))
-    assert same(whole, resumed)
+            fit(data, SETTINGS, States(tmp_path / "cut", "k"), device=device)
+    resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"), device=device)
+    assert same(unbroken(device), resumed)
     assert len(progress.history) == SETTINGS.epochs
+
+
+@pytest.mark.parametrize("device", ["meta", *DEVICES])
+def test_a_restored_optimiser_lies_where_its_weights_lie(device):
+    """`meta` is a device without memory: also where there is no GPU, another device than the file's."""
+    weights = torch.nn.Parameter(torch.empty(4, 2, 3, 3, device=device).to(memory_format=torch.channels_last))
+    moment = train._like_fresh(torch.ones(4, 2, 3, 3), weights)
+    assert (moment.device, moment.stride()) == (weights.device, weights.stride())
+    step = train._like_fresh(torch.tensor(7.0), weights)
+    assert (step.device, step.dtype, step.ndim) == (weights.device, torch.float32, 0)
 
 
 def test_an_interrupt_lets_the_step_end_and_saves_it(data, whole, tmp_path, monkeypatch):
@@ -219,82 +240,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@NEEDS_GPU
 def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     first, progress, _ = fit(data, SETTINGS, States(tmp_path / "a", "k"), precision="auto")
     again, _, _ = fit(data, SETTINGS, States(tmp_path / "b", "k"), precision="auto")
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
-
-
-def stage(root):
-    command = [sys.executable, "-m", "mmpipe.stages.train"]
-    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def outs(root):
-    """sha256 of each file that the stage promises to make."""
-    places = [paths.TRAINED, paths.METRICS, paths.PLOTS]
-    found = {
-        p: hashlib.sha256(p.read_bytes()).hexdigest() for f in places for p in sorted((root / f).rglob("*.*"))
-    }
-    return {str(path.relative_to(root)): digest for path, digest in found.items()}
-
-
-def workspace(root):
-    root.mkdir()
-    tiny.write(root, n=60)
-    tiny.tokenizer(root)
-    settings = {"epochs": 8, "batch_size": 6, "patience": 8, "threads": 1, "checkpoint_steps": 3}
-    (root / paths.PARAMS).write_text(json.dumps({"train": settings, "model": {"dim": 8}}))
-    return root
-
-
-def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, monkeypatch, capsys):
-    made = []
-    for name in ("one", "two"):
-        root = workspace(tmp_path / name)
-        before = {path for path in root.rglob("*") if path.is_file()}
-        monkeypatch.chdir(root)
-        train_stage.main()
-        assert capsys.readouterr().out == "train: 36 train, 12 val, 0 left out\n"
-        made.append(outs(root))
-        private = {".mmpipe", "logs"}
-        new = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p not in before}
-        assert {path for path in new if path.split("/")[0] not in private} == made[-1].keys()
-    assert made[0] == made[1]
-    curves = {"learning_rate", "train_loss", "val_accuracy", "val_loss", "val_loss_calibrated"}
-    bundle = {"config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json"}
-    wanted = {f"plots/train/{name}.tsv" for name in curves} | {f"data/trained/{name}" for name in bundle}
-    assert made[0].keys() == wanted | {"metrics/train.json"}
-    assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
-    assert load_bundle(tmp_path / "two" / paths.TRAINED).labels == tiny.LABELS
-    assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
-
-
-def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(workspace(tmp_path / "w"))
-    shutil.rmtree(paths.features("audio"))
-    with pytest.raises(InvalidError, match=r"split-too-few .* has no train sample with audio, for which"):
-        train_stage._data(tiny.LABELS, ["audio"])
-
-
-@pytest.mark.slow
-def test_the_stage_killed_and_terminated_in_the_middle_ends_with_the_same_bytes(tmp_path):
-    whole = workspace(tmp_path / "whole")
-    output, errors = stage(whole).communicate()
-    assert output.startswith("train: 36 train, 12 val"), errors
-    cut = workspace(tmp_path / "cut")
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        process = stage(cut)
-        for _ in range(random.randint(1, 3)):
-            process.stderr.readline()
-        os.kill(process.pid, number)
-        errors = process.communicate()[1]
-        assert process.returncode == (-9 if number == signal.SIGKILL else 143), errors
-        assert not (cut / paths.TRAINED).exists()
-    assert "goes on from here" in errors
-    process = stage(cut)
-    errors = process.communicate()[1]
-    assert process.returncode == 0, errors
-    assert outs(cut) == outs(whole)
-    assert not any((cut / paths.CHECKPOINTS).iterdir())

@@ -7,8 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = ("data", "models", "metrics", "plots", "reports")
@@ -86,17 +89,30 @@ def make(root: Path, *, environment: dict[str, str] | None = None) -> Workspace:
 
 def set_params(workspace: Workspace, values: dict[str, object]) -> None:
     """Change keys of `params.yaml`, keeping its comments."""
+    with _params(workspace) as tree:
+        for key, value in values.items():
+            *sections, name = key.split(".")
+            section = tree
+            for part in sections:
+                section = section.setdefault(part, {})
+            section[name] = value
+
+
+def drop_param(workspace: Workspace, key: str) -> None:
+    """Leave a key of `params.yaml` to its default."""
+    section, name = key.split(".")
+    with _params(workspace) as tree:
+        del tree[section][name]
+
+
+@contextmanager
+def _params(workspace: Workspace) -> Iterator[dict[str, Any]]:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
     path = workspace.root / "params.yaml"
     tree = yaml.load(path)
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        section = tree
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[name] = value
+    yield tree
     with path.open("w") as file:
         yaml.dump(tree, file)
 

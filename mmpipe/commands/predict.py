@@ -16,7 +16,7 @@ from mmpipe.paths import BUNDLE, PARAMS
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
 """)
-def predict(
+def predict(  # noqa: PLR0913 (the options of one command)
     table: Annotated[Path | None, typer.Argument(help="A CSV, JSONL or Parquet table of samples.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
@@ -61,8 +61,11 @@ def _predict_table(model: Path, table: Path, output: Path, column: list[str], *,
     columns = _columns(column)
     from mmpipe.predict import load
     from mmpipe.predict_table import predict_table
+    from mmpipe.progress import bar
 
-    counts = predict_table(load(model), table, output, columns=columns)
+    predictor = load(model)
+    with bar("predict", None) as advance:
+        counts = predict_table(predictor, table, output, columns=columns, advance=advance)
     if as_json:
         print_json(vars(counts))
         return

@@ -18,7 +18,7 @@ FLOOR = 1e-6
 """Added to the mel power before the logarithm."""
 
 
-def extract(
+def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     data: bytes,
     *,
     sample_rate: int,

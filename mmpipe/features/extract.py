@@ -4,6 +4,7 @@ The table is a function of the samples and the extractor alone: not of the numbe
 store held, or of the order in which features were computed.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmpipe import executors, fingerprint, tables
+from mmpipe import executors, fingerprint, schema, tables
 from mmpipe.errors import MmpipeError, SampleError, TooManyBadRowsError, VerificationError
 from mmpipe.executors import Beat, Dead, Done
 from mmpipe.features.extractor import Extractor, Item
@@ -27,6 +28,10 @@ SHARD_BYTES = 32 << 20
 """Largest sum of values of a shard of the table."""
 MAX_FAILED_FRACTION = 0.05
 TIMEOUT_S = 30.0
+NEUTRAL = ("errors", "files")
+"""Of what extractors import, this changes no stored value: failures are not stored, and what was read is
+checked against the hash that its value is stored under.
+"""
 _ATTEMPTS = 3
 _IN_PROCESS = frozenset({"text"})
 """No foreign decoder runs there, and it is quicker than a worker starts."""
@@ -72,8 +77,8 @@ def extract(
     """
     rows = _Rows.of(samples, extractor.modality)
     counts = Counts(extractor.modality, len(rows.items))
-    kind = extractor.schema.field("value").type
-    shelf = Store(store / extractor.modality / _fingerprint(extractor), kind)
+    described = _schema(extractor)
+    shelf = Store(store / extractor.modality / _fingerprint(extractor), described.field("value").type)
     errors: dict[str, SampleError] = {}
     done: set[str] = set()
     for _ in range(_ATTEMPTS):
@@ -81,7 +86,7 @@ def extract(
         errors |= _compute(missing, extractor, shelf, workers)
         done |= {item.sha256 for item in missing}
         try:
-            _write(rows, extractor.schema, shelf, errors, out)
+            _write(rows, described, shelf, errors, out)
             break
         except PartLostError:
             counts.damaged_parts += 1 + shelf.verify()
@@ -120,10 +125,18 @@ class _Rows:
         return [bytes.fromhex(item.sha256) for item in self.items]
 
 
+def _schema(extractor: Extractor) -> pa.Schema:
+    """Of the feature table, with the extractor's facts as metadata."""
+    facts = extractor.facts
+    fixed = -1 not in json.loads(facts["shape"])
+    value = pa.binary(extractor.max_bytes) if fixed else pa.large_binary()
+    return schema.feature(value).with_metadata(facts)
+
+
 def _fingerprint(extractor: Extractor) -> str:
     """Of all that a stored feature depends on besides the content."""
     modules = ("mmpipe.features.extractor", f"mmpipe.features.{extractor.modality}")
-    return fingerprint.digest(fingerprint.of_modules(*modules), extractor.settings)
+    return fingerprint.digest(fingerprint.of_modules(*modules, without=NEUTRAL), extractor.settings)
 
 
 def _missing(rows: _Rows, shelf: Store, errors: dict[str, SampleError], counts: Counts) -> list[Item]:

@@ -1,20 +1,17 @@
 """One modality's extractor: what a sample's bytes become, and how a table describes that.
 
 Everything that the stored features of a sample depend on lies in this module, the modality's own module and
-what they import; `features.extract` asks for the fingerprint of exactly these.
+what they import; `features.extract` asks for the fingerprint of these.
 """
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pyarrow as pa
-
-from mmpipe import files, schema
+from mmpipe import files
 from mmpipe.errors import SampleError
 
 MAX_FILE_BYTES = 100_000_000
@@ -41,12 +38,10 @@ class Extractor:
         return importlib.import_module(f"mmpipe.features.{self.modality}")
 
     @property
-    def schema(self) -> pa.Schema:
-        """Of the feature table, with what is needed to read and to repeat it as metadata."""
+    def facts(self) -> dict[str, str]:
+        """What is needed to read its features and to make them again, sorted: name → JSON."""
         facts: dict[str, str] = self.module.facts(**self.settings)
-        fixed = -1 not in json.loads(facts["shape"])
-        value = pa.binary(self.max_bytes) if fixed else pa.large_binary()
-        return schema.feature(value).with_metadata(dict(sorted(facts.items())))
+        return dict(sorted(facts.items()))
 
     @property
     def max_bytes(self) -> int:

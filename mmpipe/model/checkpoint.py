@@ -36,6 +36,14 @@ class _Architecture(BaseModel):
     image_flip: bool = True
 
 
+class _Feature(BaseModel):
+    """One modality's feature table; it may say more."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    shape: list[int]
+
+
 class _Config(BaseModel):
     """What loading needs of config.json; it may say more."""
 
@@ -45,7 +53,25 @@ class _Config(BaseModel):
     labels: list[str]
     temperature: float = Field(gt=0)
     preprocessing: dict[str, dict[str, Any]]
-    features: dict[str, dict[str, Any]]
+    features: dict[str, _Feature]
+
+    def contradiction(self, *, tokenizer: bool) -> str:
+        """What in it does not go together, or nothing; `tokenizer`: whether the bundle has one."""
+        model, modalities = self.architecture, self.architecture.modalities
+        if len(self.labels) != model.classes or len(set(self.labels)) != model.classes:
+            return f"{len(set(self.labels))} labels for {model.classes} classes"
+        for section in ("preprocessing", "features"):
+            if lacking := sorted(set(modalities) - set(getattr(self, section))):
+                return f"a model of {lacking[0]} without {section}.{lacking[0]}"
+        for modality in modalities:
+            shape = self.features[modality].shape
+            if len(shape) != (3 if modality == "image" else {"audio": 2, "text": 1}[modality]):
+                return f"features.{modality} of shape {shape}"
+        if "audio" in modalities and self.features["audio"].shape[1] != model.n_mels:
+            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} mel bands"
+        if ("text" in modalities) != tokenizer:
+            return f"{'no' if not tokenizer else 'a'} {TOKENIZER} for a model of {', '.join(modalities)}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +119,7 @@ def save_bundle(
     metrics: Mapping[str, Any],
     tokenizer: str | None,
 ) -> str:
-    """Write the bundle and return its digest; `folder` is replaced whole, by one rename.
+    """Write the bundle and return its digest; `folder` is replaced whole, at once.
 
     `config` holds at least labels, task, temperature, preprocessing and features.
     """
@@ -119,13 +145,13 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
     whole = bundle.read(folder)
     contents = whole.files
     config = bundle.parse_object(contents[CONFIG], str(folder / CONFIG))
-    checked = _check(config, folder / CONFIG)
+    checked = _check(config, folder / CONFIG, tokenizer=TOKENIZER in contents)
     return Bundle(
         model=_build(checked.architecture, contents[WEIGHTS], folder / WEIGHTS).to(device).eval(),
         labels=checked.labels,
         temperature=checked.temperature,
         preprocessing=checked.preprocessing,
-        features=checked.features,
+        features={m: feature.model_dump() for m, feature in checked.features.items()},
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
         metrics=bundle.parse_object(contents[METRICS], str(folder / METRICS)),
         config=config,
@@ -134,16 +160,19 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
     )
 
 
-def _check(config: dict[str, Any], path: Path) -> _Config:
+def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> _Config:
     if config.get("format") != FORMAT:
         what = f"has format {config.get('format')!r}, this version reads {FORMAT}"
         raise InvalidError("bundle-format", what, where=str(path))
     try:
-        return _Config.model_validate(config)
+        checked = _Config.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise VerificationError("bundle-damaged", what, where=str(path)) from None
+    if odd := checked.contradiction(tokenizer=tokenizer):
+        raise VerificationError("bundle-damaged", f"contradicts itself: {odd}", where=str(path))
+    return checked
 
 
 def _build(architecture: _Architecture, data: bytes, path: Path) -> Network:

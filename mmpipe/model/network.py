@@ -105,7 +105,7 @@ def _pooled(encoder: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     return encoded.pooled.float()
 
 
-def build_model(
+def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     *,
     modalities: Sequence[str],
     classes: int,

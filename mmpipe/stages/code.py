@@ -1,21 +1,43 @@
-"""Stage `code`: a fingerprint of the code and libraries behind each stage, for DVC to compare."""
+"""Stage `code`: a fingerprint of the code, libraries and parameters behind each stage, for DVC to compare.
+
+DVC itself sees the values that are written in params.yaml. The values here are those that a stage comes to
+use, defaults included, in place of the code that reads them (`fingerprint.LEFT_OUT`).
+"""
 
 from mmpipe import fingerprint, paths
 from mmpipe.files import write_json
+from mmpipe.params import load
 from mmpipe.stages.process import run
 
-STAGES = ("fetch", "ingest", "split", "tokenizer", "train", "evaluate", "bundle", "report")
 MODALITIES = ("audio", "image", "text")
 """As in `schema`, which would import pyarrow here."""
+SECTIONS = {
+    "fetch": ("corpus",),
+    "ingest": ("data", "ingest"),
+    "split": ("split",),
+    "tokenizer": ("text",),
+    **{f"extract_{modality}": (modality,) for modality in MODALITIES},
+    "train": ("image", "audio", "text", "model", "augment", "train"),
+    "evaluate": ("evaluate",),
+    "bundle": ("corpus",),
+    "report": ("report",),
+}
+"""Stage → the sections of params.yaml that it reads: its `params` in dvc.yaml."""
 
 
 def main() -> None:
     """Write `data/code/<stage>.json` for every stage of `dvc.yaml`."""
-    for stage in STAGES:
-        write_json(paths.code_fingerprint(stage), fingerprint.of_modules(f"mmpipe.stages.{stage}"))
-    for modality in MODALITIES:
-        names = ("mmpipe.stages.extract", f"mmpipe.features.{modality}")
-        write_json(paths.code_fingerprint(f"extract_{modality}"), fingerprint.of_modules(*names))
+    params = load(paths.PARAMS).model_dump(mode="json")
+    for stage, sections in SECTIONS.items():
+        found = fingerprint.of_modules(*modules(stage))
+        found["params"] = {section: params[section] for section in sections}
+        write_json(paths.code_fingerprint(stage), found)
+
+
+def modules(stage: str) -> list[str]:
+    """Where a stage's code starts; `features.extractor` imports a modality's module by a computed name."""
+    name, _, modality = stage.partition("_")
+    return [f"mmpipe.stages.{name}", *([f"mmpipe.features.{modality}"] if modality else [])]
 
 
 if __name__ == "__main__":

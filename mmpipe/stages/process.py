@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -62,7 +63,8 @@ def of_os(error: OSError) -> MmpipeError:
     where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     what = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TemporaryError("disk-full", what, where=where or str(Path.cwd()))
+        where = where or str(Path.cwd())
+        return TemporaryError("disk-full", what + _free(Path(where)), where=where)
     return MmpipeError("system", what, where=where)
 
 
@@ -84,6 +86,13 @@ def debug() -> bool:
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: what is being saved may be finished
     raise Terminated
+
+
+def _free(path: Path) -> str:
+    """How much there is on the disk of `path`, in words; temporaries are gone when this is told."""
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    usage = shutil.disk_usage(there)
+    return f": {usage.free / 1e6:,.1f} of {usage.total / 1e6:,.1f} MB are free there"
 
 
 def _tell(error: MmpipeError) -> int:

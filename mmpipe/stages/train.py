@@ -1,12 +1,13 @@
 """Features → a model bundle, its curves and its validation metrics."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from mmpipe import augment, batches, files, paths, runtime, tables, train, validation
+from mmpipe import __version__, augment, batches, files, paths, runtime, tables, train, validation
 from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
@@ -19,7 +20,14 @@ from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
 from mmpipe.stages.process import run
 
-LIBRARIES = ("mmpipe", "numpy", "pyarrow", "safetensors", "tokenizers", "torch")
+LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
+DECODERS = {
+    "opencv": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+    "soundfile": ("soundfile",),
+    "soxr": ("soxr",),
+    "torchaudio": ("torchaudio",),
+}
+"""Name in the bundle → distributions, of which any is the same library."""
 Data = tuple[batches.Dataset, batches.Dataset]
 
 
@@ -140,7 +148,7 @@ def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
         "params": params.model_dump(mode="json", include=sections),
         "data_sha256": _data_digest(),
         "code_sha256": files.sha256_file(code) if code.is_file() else None,
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "libraries": {"mmpipe": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": machine.describe(),
     }
 
@@ -160,6 +168,7 @@ def _config(
 ) -> dict[str, Any]:
     return {
         **provenance,
+        "libraries": provenance["libraries"] | _decoders(params, data.modalities),
         "task": params.model.task,
         "labels": labels,
         "temperature": temperature,
@@ -167,6 +176,15 @@ def _config(
         "features": {m: data.facts[m] for m in data.modalities},
         "samples": {"train": len(data)},
     }
+
+
+def _decoders(params: Params, modalities: Sequence[str]) -> dict[str, str]:
+    """Versions of what made the features. They count by what they made: the key of the states has none."""
+    resampler = "torchaudio" if params.audio.mode == "exact" else "soxr"
+    used = {"image": ["opencv"], "audio": ["soundfile", resampler], "text": []}
+    names = [name for modality in modalities for name in used[modality]]
+    found = {n: [d.version for one in DECODERS[n] for d in metadata.distributions(name=one)] for n in names}
+    return {name: versions[0] for name, versions in found.items() if versions}
 
 
 if __name__ == "__main__":

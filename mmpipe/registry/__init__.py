@@ -1,0 +1,1 @@
+"""Published models: git tags say which, DVC brings them."""

@@ -1,0 +1,128 @@
+"""Every artefact against its recorded hash: a bundle's files by sha256, DVC's outputs by dvc.lock's md5.
+
+DVC itself believes an output whose time and size did not change, and checks nothing that it downloads.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mmpipe import bundle, paths
+from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
+from mmpipe.registry import pull, remote, tagged
+from mmpipe.registry.records import Version
+
+BLOCK = 1 << 20
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One artefact. `fault`: None where every byte is as recorded, else our error in one line."""
+
+    name: str
+    fault: str | None = None
+
+
+def folder(place: Path) -> list[Checked]:
+    """One bundle, each file."""
+    try:
+        return [Checked(str(place / name)) for name in bundle.read(place).files]
+    except VerificationError as error:
+        return [Checked(str(place), str(error))]
+
+
+def workspace(root: Path, *, advance: Advance | None = None) -> list[Checked]:
+    """Every output that dvc.lock records, and the bundle. Raises NotFoundError where nothing was run."""
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        raise NotFoundError("workspace", "has no dvc.lock: nothing was run here", where=str(root))
+    outs = _outs(lock.read_bytes())
+    found = [_local(root, path, recorded, advance) for path, recorded in outs]
+    return found + (folder(root / paths.BUNDLE) if (root / paths.BUNDLE).is_dir() else [])
+
+
+def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Checked]:
+    """What a version's repository and its DVC remote hold: the bundle and every other recorded output."""
+    version = tagged.read(source).resolve(spec)
+    found = [_published(version, source, advance)]
+    with remote.opened(source, version.commit) as fs:
+        for path, recorded in _outs(fs.read_bytes("dvc.lock")):
+            found.append(_remote(fs, path, recorded, advance))
+    return found
+
+
+def _published(version: Version, source: str, advance: Advance | None) -> Checked:
+    name = f"{version.tag} bundle {version.bundle_sha256[:12]}"
+    try:
+        pull.fetch(version, source, advance=advance)
+    except (VerificationError, NotFoundError) as error:
+        return Checked(name, str(error))
+    return Checked(name)
+
+
+def _outs(lock: bytes) -> list[tuple[str, str]]:
+    """(path, md5) of every output that a dvc.lock records, sorted."""
+    tree: dict[str, Any] = YAML(typ="safe", pure=True).load(lock) or {}
+    stages = tree.get("stages", {}).values()
+    return sorted((out["path"], out["md5"]) for stage in stages for out in stage.get("outs", []))
+
+
+def _local(root: Path, path: str, recorded: str, advance: Advance | None) -> Checked:
+    place = root / path
+    try:
+        if recorded.endswith(".dir"):
+            names = sorted(p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file())
+            found = _of_folder((name, _md5((place / name).open("rb"), advance)) for name in names)
+        else:
+            found = _md5(place.open("rb"), advance)
+    except OSError as error:
+        return Checked(path, _fault("object-missing", f"cannot be read ({error.strerror})", path))
+    return _compared(path, found, recorded)
+
+
+def _remote(fs: remote.Fs, path: str, recorded: str, advance: Advance | None) -> Checked:
+    try:
+        if recorded.endswith(".dir"):
+            names = sorted(name[len(path) + 1 :] for name in fs.find(path))
+            found = _of_folder((name, _md5(fs.open(f"{path}/{name}", "rb"), advance)) for name in names)
+        else:
+            found = _md5(fs.open(path, "rb"), advance)
+    except FileNotFoundError as error:
+        return Checked(path, _fault("object-missing", f"is not in {remote.storage(fs)} ({error})", path))
+    return _compared(path, found, recorded)
+
+
+def _compared(path: str, found: str, recorded: str) -> Checked:
+    if found == recorded:
+        return Checked(path)
+    what = f"has md5 {found[:12]}, dvc.lock says {recorded[:12]}"
+    return Checked(path, _fault("object-damaged", what, path))
+
+
+def _fault(code: str, what: str, path: str) -> str:
+    return str(MmpipeError(code, what, where=path, done="not used"))
+
+
+def _md5(file: BufferedIOBase, advance: Advance | None) -> str:
+    """As DVC hashes a file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            if advance is not None:
+                advance(len(block))
+    return digest.hexdigest()
+
+
+def _of_folder(entries: Iterator[tuple[str, str]]) -> str:
+    """As DVC hashes a folder: the md5 of the sorted list of its files."""
+    listed = [{"md5": md5, "relpath": name} for name, md5 in entries]
+    whole = json.dumps(listed, sort_keys=True).encode()
+    return hashlib.md5(whole, usedforsecurity=False).hexdigest() + ".dir"

@@ -1,0 +1,68 @@
+"""A repository that publishes models: real git, real DVC, small bundles of made-up weights."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from mmpipe import bundle
+from mmpipe.registry import messages
+
+PIPELINE = "artifacts:\n  fusion:\n    path: models/fusion\n    type: model\n"
+
+
+def run(folder: Path, *command: str) -> str:
+    """A command that must succeed; what it printed."""
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """This environment's DVC."""
+    return run(folder, sys.executable, "-m", "dvc", *arguments)
+
+
+def contents(number: int) -> dict[str, bytes]:
+    """Files of a bundle, others for each number."""
+    weights = b"".join(hashlib.sha256(f"{number} {block}".encode()).digest() for block in range(100))
+    named = {
+        "config.json": f'{{"n": {number}}}\n',
+        "metrics.json": f'{{"a": {number}}}\n',
+        "README.md": f"# {number}\n",
+    }
+    return {"model.safetensors": weights, **{name: text.encode() for name, text in named.items()}}
+
+
+def repository(root: Path, *, storage: str | None = None) -> Path:
+    """An empty one with git and DVC; `storage`: the URL of its default DVC remote."""
+    root.mkdir(parents=True)
+    run(root, "git", "init", "-q", "-b", "main")
+    run(root, "git", "config", "user.name", "Ada")
+    run(root, "git", "config", "user.email", "ada@example.org")
+    dvc(root, "init", "-q")
+    (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    if storage is not None:
+        dvc(root, "remote", "add", "-q", "-d", "store", storage)
+    (root / "dvc.yaml").write_text(PIPELINE)
+    return root
+
+
+def publish(root: Path, version: str, number: int, *, push: bool = True, signature: str | None = None) -> str:
+    """Commit a bundle, push it, tag it; its digest."""
+    digest = bundle.write(root / "models/fusion", contents(number))
+    dvc(root, "add", "-q", "models/fusion")
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-q", "--allow-empty", "-m", f"model {number}")
+    if push:
+        dvc(root, "push", "-q")
+    fields = {"Bundle-SHA256": digest, "Data-SHA256": "d" * 64, "Metrics": {"accuracy": number / 10}}
+    fields |= {} if signature is None else {"Signature": signature}
+    run(root, "git", "tag", "-a", f"fusion@{version}", "-m", messages.write(f"fusion {version}", fields))
+    return digest
+
+
+def assign(root: Path, stage: str, n: int, version: str) -> None:
+    """Put a version into a stage."""
+    message = messages.write(f"{version} to {stage}", {"Version": version, "Action": "promote"})
+    run(root, "git", "tag", "-a", f"fusion#{stage}#{n}", f"fusion@{version}^{{}}", "-m", message)

@@ -1,0 +1,328 @@
+"""Pull: by version, stage and latest, from anywhere; what arrives is whole, or what was there stays."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import published
+import pytest
+from typer.testing import CliRunner
+
+from mmpipe import bundle
+from mmpipe.cli import app
+from mmpipe.errors import MmpipeError, NotFoundError, UsageError, VerificationError
+from mmpipe.registry import pull
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    """A repository with three versions, its bare origin, and the storage of both."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "store").mkdir()
+    root = published.repository(folder / "work", storage=str(folder / "store"))
+    for number in (1, 2, 3):
+        published.publish(root, f"v1.{number}.0", number)
+    published.assign(root, "prod", 1, "v1.1.0")
+    published.assign(root, "prod", 2, "v1.2.0")
+    published.run(folder, "git", "clone", "-q", "--bare", "work", "origin.git")
+    return folder
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """Another place: neither git nor DVC."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("spec", "number"),
+    [("fusion@v1.1.0", 1), ("fusion@latest", 3), ("fusion#prod", 2), ("fusion#prod#1", 1)],
+)
+@pytest.mark.parametrize("origin", ["origin.git", "work"])
+def test_every_way_to_name_a_version_brings_its_bytes(team, away, spec, number, origin):
+    found = pull.pull(spec, source=str(team / origin))
+    assert bundle.read(found.folder).files == published.contents(number)
+    assert found.fetched and found.origin.version == f"v1.{number}.0"
+    assert found.folder == Path(f".mmpipe/models/fusion@v1.{number}.0")
+    assert bundle.read(found.folder).origin == found.origin
+
+
+def test_what_is_here_is_not_brought_again_but_checked_again(team, away):
+    source = str(team / "origin.git")
+    place = pull.pull("fusion@v1.1.0", source=source).folder
+    assert not pull.pull("fusion@v1.1.0", source=source).fetched
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert pull.pull("fusion@v1.1.0", source=source, into=Path("model")).fetched
+    assert bundle.read(Path("model")).files == bundle.read(place).files == published.contents(1)
+
+
+def test_a_folder_is_replaced_whole_and_a_strangers_folder_never(team, away):
+    source = str(team / "origin.git")
+    for number in (1, 2):
+        pull.pull(f"fusion@v1.{number}.0", source=source, into=Path("model"))
+        assert bundle.read(Path("model")).origin.version == f"v1.{number}.0"
+    (away / "photos").mkdir()
+    (away / "photos/cat.jpg").write_text("x")
+    with pytest.raises(NotFoundError, match=r"holds 'cat\.jpg'"):
+        pull.pull("fusion@latest", source=source, into=Path("photos"))
+    assert (away / "photos/cat.jpg").exists()
+
+
+def test_a_folder_is_meant_where_one_is_there(team, away):
+    assert pull.resolve_folder("models/fusion") == Path("models/fusion")
+    found = pull.resolve_folder("fusion#prod", str(team / "work"))
+    assert bundle.read(found).files == published.contents(2)
+    (away / "fusion@odd").mkdir()
+    assert pull.resolve_folder("fusion@odd") == Path("fusion@odd")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "words"),
+    [
+        ("fusion@v1.4.0", NotFoundError, "v1.3.0"),
+        ("fusoin@v1.1.0", NotFoundError, "fusion"),
+        ("fusion#production", NotFoundError, "prod"),
+        ("fusion", UsageError, "tag-name"),
+    ],
+)
+def test_a_tag_that_is_not_there_is_told_with_the_nearest(team, away, spec, kind, words):
+    with pytest.raises(kind, match=words):
+        pull.pull(spec, source=str(team / "origin.git"))
+
+
+@pytest.mark.parametrize("source", ["--upload-pack=touch ran", "ext::touch ran", "none"])
+def test_a_source_that_git_would_run_is_refused(away, source):
+    with pytest.raises(MmpipeError, match="remote-"):
+        pull.pull("fusion@latest", source=source)
+    assert not Path("ran").exists()
+
+
+def test_no_repository_no_storage_no_object_each_have_their_words(team, away):
+    with pytest.raises(MmpipeError) as nowhere:
+        pull.pull("fusion@latest", source=str(away / "nowhere.git"))
+    assert nowhere.value.exit_status in (3, 75)
+    shutil.copytree(team, away / "team")
+    config = away / "team/work/.dvc/config"
+    config.write_text(config.read_text().replace(str(team), str(away / "team")))
+    published.run(away / "team/work", "git", "commit", "-qam", "moved")
+    published.publish(away / "team/work", "v2.0.0", 4, push=False)
+    published.run(away / "team", "git", "clone", "-q", "--bare", "work", "second.git")
+    with pytest.raises(NotFoundError, match="object-missing") as missing:
+        pull.pull("fusion@v2.0.0", source=str(away / "team/second.git"))
+    assert str(away / "team/store") in str(missing.value)
+    assert pull.pull("fusion@v2.0.0", source=str(away / "team/work")).fetched  # from its own cache
+    bare = published.repository(away / "bare")
+    published.publish(bare, "v1.0.0", 5, push=False)
+    published.run(away, "git", "clone", "-q", "--bare", "bare", "bare.git")
+    with pytest.raises(NotFoundError, match="remote-missing"):
+        pull.pull("fusion@v1.0.0", source=str(away / "bare.git"))
+
+
+def _objects(store: Path, number: int) -> list[Path]:
+    """Those of one model: its files, and the list of them."""
+    files = published.contents(number)
+    data = [*files.values(), bundle.seal(files)[0]]
+    md5s = {hashlib.md5(one, usedforsecurity=False).hexdigest() for one in data}
+    found = []
+    for path in sorted(path for path in store.rglob("*") if path.is_file()):
+        name = path.parent.name + path.name
+        if name in md5s or (
+            name.endswith(".dir") and md5s & {e["md5"] for e in json.loads(path.read_bytes())}
+        ):
+            found.append(path)
+    assert len(found) == len(data) + 1
+    return found
+
+
+def _flips(team: Path, per_object: int) -> int:
+    """Flip bits of one model's objects in the storage, one at a time; each pull must refuse it."""
+    source = str(team / "origin.git")
+    pull.pull("fusion@v1.2.0", source=source, into=Path("model"))
+    flips = 0
+    for path in _objects(team / "store", 1):
+        good = path.read_bytes()
+        path.chmod(0o644)
+        for place in range(0, len(good), max(1, len(good) // per_object)):
+            bad = bytearray(good)
+            bad[place] ^= 1 << (place % 8)
+            path.write_bytes(bytes(bad))
+            with pytest.raises(MmpipeError, match="object-"):
+                pull.pull("fusion@v1.1.0", source=source, into=Path("model"))
+            flips += 1
+        path.write_bytes(good)
+    assert bundle.read(Path("model")).origin.version == "v1.2.0"
+    pull.pull("fusion@v1.1.0", source=source, into=Path("model"))
+    return flips
+
+
+def test_flipped_bits_of_the_storage_are_seen_and_the_old_model_stays(team, away):
+    assert _flips(team, 12) > 50
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_of_the_storage_are_seen(team, away):
+    assert _flips(team, 400) > 1_000
+
+
+def test_a_tag_that_says_another_bundle_is_refused(team, away):
+    work = published.repository(away / "other", storage=str(away / "store"))
+    published.publish(work, "v1.0.0", 1)
+    fields = {"Bundle-SHA256": "0" * 64, "Data-SHA256": "d" * 64, "Metrics": {"accuracy": 0.5}}
+    message = published.messages.write("fusion v1.1.0", fields)
+    published.run(work, "git", "commit", "-q", "--allow-empty", "-m", "more")
+    published.run(work, "git", "tag", "-a", "fusion@v1.1.0", "-m", message)
+    with pytest.raises(VerificationError, match="the tag says 000000000000"):
+        pull.pull("fusion@v1.1.0", source=str(work))
+
+
+def test_over_http_read_only(team, away):
+    """A plain web server in front of the storage."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(team / "store"))
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        work = published.repository(away / "web", storage=f"http://127.0.0.1:{server.server_port}")
+        digest = bundle.write(work / "models/fusion", published.contents(1))
+        published.publish(work, "v1.0.0", 1, push=False)
+        shutil.rmtree(work / ".dvc/cache")
+        found = pull.pull("fusion@v1.0.0", source=str(work))
+        server.shutdown()
+    assert found.origin.bundle_sha256 == digest
+    with pytest.raises(MmpipeError) as gone:
+        shutil.rmtree(".mmpipe")
+        pull.pull("fusion@v1.0.0", source=str(work))
+    assert gone.value.exit_status in (3, 75)
+
+
+def test_from_and_to_s3(away, monkeypatch):
+    """A real server that speaks S3, on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    try:
+        import boto3
+
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="models")
+        work = published.repository(away / "work", storage="s3://models/store")
+        published.dvc(work, "remote", "modify", "store", "endpointurl", endpoint)
+        published.publish(work, "v1.0.0", 7)
+        published.run(away, "git", "clone", "-q", "--bare", "work", "origin.git")
+        found = pull.pull("fusion@v1.0.0", source=str(away / "origin.git"))
+        assert bundle.read(found.folder).files == published.contents(7)
+    finally:
+        server.stop()
+    shutil.rmtree(".mmpipe")
+    with pytest.raises(MmpipeError) as gone:
+        pull.pull("fusion@v1.0.0", source=str(away / "origin.git"))
+    assert gone.value.code == "remote-failed" and gone.value.exit_status == 75
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from mmpipe.registry import pull
+print("ready", flush=True)
+pull.pull(sys.argv[1], source=sys.argv[2], into=Path("model"))
+"""
+
+
+def _killed_pulls(team: Path, rounds: int) -> int:
+    """Pull versions in turn into one folder, kill each at a random moment; how many were killed in time."""
+    source, chance, killed = str(team / "origin.git"), random.Random(0), 0
+    pull.pull("fusion@v1.1.0", source=source, into=Path("model"))
+    for number in range(rounds):
+        before = bundle.read(Path("model")).files
+        wanted = 1 + number % 3
+        command = [sys.executable, "-c", KILLED, f"fusion@v1.{wanted}.0", source]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(chance.uniform(0, 0.6))
+        killed += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        after = bundle.read(Path("model")).files
+        assert after in (before, published.contents(wanted))
+        shutil.rmtree(".mmpipe/models", ignore_errors=True)
+    pull.pull("fusion@v1.2.0", source=source, into=Path("model"))
+    assert bundle.read(Path("model")).files == published.contents(2)
+    left = [path.name for path in Path().iterdir() if path.name not in ("model", ".mmpipe")]
+    assert left == [], left
+    return killed
+
+
+def test_killed_pulls_leave_the_old_model_or_the_new(team, away):
+    assert _killed_pulls(team, 6) >= 1
+
+
+@pytest.mark.slow
+def test_pulls_killed_at_50_moments_leave_the_old_model_or_the_new(team, away):
+    assert _killed_pulls(team, 80) >= 50
+
+
+def test_signatures_are_demanded_and_checked(away):
+    keys = {}
+    for name in ("team", "thief"):
+        private, public = away / f"{name}.pem", away / f"{name}.pub"
+        published.run(
+            away, "openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private)
+        )
+        published.run(away, "openssl", "ec", "-in", str(private), "-pubout", "-out", str(public))
+        keys[name] = (private, public)
+    from mmpipe.registry import signature
+
+    work = published.repository(away / "work")
+    bundle.write(away / "fusion", published.contents(1))
+    signed = signature.sign(away / "fusion", keys["team"][0])
+    published.publish(work, "v1.0.0", 1, push=False, signature=signed)
+    published.publish(work, "v1.1.0", 2, push=False)
+    published.publish(work, "v1.2.0", 3, push=False, signature=signed)
+    found = pull.pull("fusion@v1.0.0", source=str(work), public_key=keys["team"][1])
+    assert bundle.read(found.folder).files == published.contents(1)
+    shutil.rmtree(".mmpipe")
+    for spec, key, code in (
+        ("fusion@v1.0.0", "thief", "signature-bad"),
+        ("fusion@v1.1.0", "team", "signature-missing"),
+        ("fusion@v1.2.0", "team", "signature-bad"),
+    ):
+        with pytest.raises(VerificationError, match=code):
+            pull.pull(spec, source=str(work), public_key=keys[key][1], into=Path("model"))
+    assert not Path("model").exists()
+    with pytest.raises(NotFoundError, match="is no private key"):
+        signature.sign(away / "fusion", away / "nokey.pem")
+
+
+def test_the_commands_tell_what_came_and_what_differs(team, away):
+    source = str(team / "origin.git")
+    told = call("pull", "fusion#prod", "--from", source, "--into", "model")
+    assert told.exit_code == 0 and "fusion@v1.2.0" in told.stdout and "verified" in told.stdout
+    found = json.loads(call("pull", "fusion#prod", "--from", source, "--json").stdout)
+    assert found["version"] == "v1.2.0" and not found["fetched"]
+    assert call("verify", "model").stdout == "4 artefacts checked, 0 differ\n"
+    assert json.loads(call("verify", "model", "--json").stdout) == {"checked": 4, "faults": []}
+    (away / "model/config.json").write_text("{}")
+    bad = call("verify", "model")
+    assert bad.exit_code == 6 and "config.json has sha256" in bad.output
+    assert call("pull", "fusion@v9.0.0", "--from", source).exit_code == 3
