@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from mmpipe import errors
 from mmpipe.errors import MmpipeError
 from mmpipe.files import write_bytes
-from mmpipe.retrain.processes import Say, stream
+from mmpipe.retrain.children import Say, stream
 from mmpipe.stages.process import run
 
 MARK = "MMPIPE_RUN"

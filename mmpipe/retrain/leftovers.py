@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mmpipe.retrain.apart import MARK
-from mmpipe.retrain.processes import kill, marked
+from mmpipe.retrain.children import kill, marked
 
 PATIENCE_S = 3.0
 """A training whose run was killed has had its SIGTERM and saves its state."""

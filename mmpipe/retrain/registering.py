@@ -11,7 +11,7 @@ from typing import Any
 from mmpipe import bundle, paths
 from mmpipe.errors import MmpipeError
 from mmpipe.retrain.apart import call
-from mmpipe.retrain.processes import Say, stream
+from mmpipe.retrain.children import Say, stream
 from mmpipe.retrain.worktree import Worktree
 
 CHAMPION = "fusion#prod"

@@ -13,7 +13,7 @@ from mmpipe.retrain.dag import Stage
 from mmpipe.retrain.journal import Journal
 from mmpipe.retrain.options import Options
 from mmpipe.retrain.outcome import REFUSED, Outcome
-from mmpipe.retrain.processes import Say
+from mmpipe.retrain.children import Say
 from mmpipe.retrain.stages import StageResult
 from mmpipe.retrain.worktree import Worktree
 

@@ -48,7 +48,7 @@ class StageResult:
 async def run_stage(tree: Worktree, name: str, on_line: Line, *, force: bool = False) -> StageResult:
     """Let DVC bring one stage up to date; its outputs are read and compared with dvc.lock afterwards.
 
-    A stage that fails is a result. Cancelled, its process group ends within `processes.PATIENCE_S`.
+    A stage that fails is a result. Cancelled, its process group ends within `children.PATIENCE_S`.
     """
     started = time.monotonic()
     lines: list[str] = []

@@ -5,9 +5,11 @@ import codecs
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+
+from mmpipe.processes import alive
 
 Say = Callable[[str], object]
 """Told each line, without its end."""
@@ -70,32 +72,22 @@ async def end(group: int, *, patience_s: float = PATIENCE_S) -> None:
 def kill(pids: Sequence[int]) -> None:
     """SIGKILL to each, and a moment for the kernel to take them away."""
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     until = time.monotonic() + 1
-    while any(_state(pid) not in (None, "Z", "X") for pid in pids) and time.monotonic() < until:
+    while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.01)
 
 
 def members(group: int) -> list[int]:
     """The living processes of a group; one that only waits to be reaped is none."""
-    return [pid for pid, state, its_group in _all() if its_group == group and state not in ("Z", "X")]
+    return [pid for pid in _pids() if _group(pid) == group and alive(pid)]
 
 
 def marked(variable: str, value: str) -> list[int]:
     """The living processes that were started with this variable in their environment."""
     wanted = f"{variable}={value}".encode()
-    found = []
-    for pid, state, _ in _all():
-        try:
-            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
-            continue
-        if wanted in words and state not in ("Z", "X"):
-            found.append(pid)
-    return found
+    return [pid for pid in _pids() if wanted in _environment(pid) and alive(pid)]
 
 
 async def _finish(process: asyncio.subprocess.Process, say: Say) -> int:
@@ -128,23 +120,19 @@ async def _read(reader: asyncio.StreamReader, say: Say) -> None:
         say(rest)
 
 
-def _all() -> Iterator[tuple[int, str, int]]:
-    """(process, state, group) of every process there is."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = _fields(int(entry.name))
-            if fields:
-                yield int(entry.name), fields[0], int(fields[2])
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _state(pid: int) -> str | None:
-    fields = _fields(pid)
-    return fields[0] if fields else None
-
-
-def _fields(pid: int) -> list[str] | None:
-    """Of /proc/PID/stat, those behind the program's name: state, parent, group, …"""
+def _group(pid: int) -> int | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
+        return os.getpgid(pid)
+    except ProcessLookupError:
         return None
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or another user's
+        return []
