@@ -16,7 +16,7 @@ from mmpipe.errors import UsageError
     mmpipe run --set train.lr=0.001 --set train.epochs=40 --no-promote
     mmpipe run --options nightly.json --json
 """)
-def run(
+def run(  # noqa: PLR0913 (the options of one command)
     values: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of params.yaml, for this run.")
     ] = None,

@@ -11,20 +11,34 @@ from mmpipe.errors import MmpipeError
 
 @dataclass(frozen=True)
 class Stage:
-    """`needs`: the stages right before it. `changed`: DVC says that it has to run, whatever comes before."""
+    """`needs`: the stages right before it; `deps`: the paths that it reads.
+
+    `changed`: DVC says that it has to run, whatever comes before.
+    """
 
     name: str
     needs: tuple[str, ...]
+    deps: tuple[str, ...]
     changed: bool
+
+    def reads(self, path: str) -> bool:
+        """Whether a change there, or of something in it, is a change of what it reads."""
+        return any(
+            f"{one}/".startswith(f"{other}/")
+            for dep in self.deps
+            for one, other in ((dep, path), (path, dep))
+        )
 
 
 def read(found: Mapping[str, Any]) -> list[Stage]:
     """What `plan` found, as objects."""
-    return [Stage(one["name"], tuple(one["needs"]), one["changed"]) for one in found["stages"]]
+    return [
+        Stage(one["name"], tuple(one["needs"]), tuple(one["deps"]), one["changed"]) for one in found["stages"]
+    ]
 
 
 def plan() -> dict[str, Any]:
-    """Check out what the cache has, then {stages: [{name, needs, changed}]} in an order that can be run.
+    """Check out what the cache has, then {stages: [{name, needs, deps, changed}]} in an order that can be run.
 
     In a process of its own, in the folder of `dvc.yaml`.
     """
@@ -37,14 +51,19 @@ def plan() -> dict[str, Any]:
             status = repo.status(check_updates=False)
             graph = repo.index.graph
             ours = {stage: stage.addressing for stage in graph if _is_ours(stage)}
+            deps = {name: sorted(dep.def_path for dep in stage.deps) for stage, name in ours.items()}
     except DvcException as error:
         raise MmpipeError("step-failed", f"DVC says: {error}", where="dvc.yaml") from error
     needs = {
         name: sorted(ours[before] for before in graph.successors(stage) if before in ours)
         for stage, name in ours.items()
     }
-    order = TopologicalSorter(needs).static_order()
-    return {"stages": [{"name": n, "needs": needs[n], "changed": bool(status.get(n))} for n in order]}
+    return {
+        "stages": [
+            {"name": name, "needs": needs[name], "deps": deps[name], "changed": bool(status.get(name))}
+            for name in TopologicalSorter(needs).static_order()
+        ]
+    }
 
 
 def _is_ours(stage: Any) -> bool:

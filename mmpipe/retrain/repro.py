@@ -23,8 +23,7 @@ Outs = dict[str, str]
 def repro(name: str, *, force: bool = False) -> dict[str, Any]:
     """`dvc --wait-for-lock repro --single-item` of a stage, in a process of its own.
 
-    → {changed: whether other outputs came of it, exit_status: of the stage, reason: DVC's words if it
-    failed}. Raises VerificationError `out-damaged` where DVC was content and an output is not there, or not
+    → {changed: the outputs that are others now, exit_status: of the stage, reason: DVC's words if it failed}. Raises VerificationError `out-damaged` where DVC was content and an output is not there, or not
     what was recorded.
     """
     from dvc.exceptions import DvcException
@@ -37,10 +36,11 @@ def repro(name: str, *, force: bool = False) -> dict[str, Any]:
         except DvcException as error:
             told = _told(error)
             found = re.search(r", exited with (-?\d+)$", told)
-            return {"changed": False, "exit_status": int(found[1]) if found else 1, "reason": told}
+            return {"changed": [], "exit_status": int(found[1]) if found else 1, "reason": told}
         after = _recorded(repo, name)
     check(after)
-    return {"changed": before != after, "exit_status": 0, "reason": ""}
+    changed = sorted(path for path in before | after if before.get(path) != after.get(path))
+    return {"changed": changed, "exit_status": 0, "reason": ""}
 
 
 def _run(repo: Any, name: str, *, force: bool) -> None:

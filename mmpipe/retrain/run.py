@@ -9,11 +9,11 @@ from typing import Any
 
 from mmpipe import paths
 from mmpipe.retrain import apart, dag, lock, publishing, registering, stages, summary, worktree
+from mmpipe.retrain.children import Say
 from mmpipe.retrain.dag import Stage
 from mmpipe.retrain.journal import Journal
 from mmpipe.retrain.options import Options
 from mmpipe.retrain.outcome import REFUSED, Outcome
-from mmpipe.retrain.children import Say
 from mmpipe.retrain.stages import StageResult
 from mmpipe.retrain.worktree import Worktree
 

@@ -31,7 +31,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class StageResult:
-    """`changed`: other outputs than before. `lines`: the last of what it printed; `reason`: why it failed.
+    """`changed`: the outputs that are others now. `lines`: the last that it printed; `reason`: why it failed.
 
     `exit_status`: of the stage's own program. A stage is left out where one before it failed.
     """
@@ -39,7 +39,7 @@ class StageResult:
     name: str
     status: Status
     seconds: float = 0.0
-    changed: bool = False
+    changed: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     exit_status: int = 0
     reason: str = ""
@@ -67,11 +67,13 @@ async def run_stage(tree: Worktree, name: str, on_line: Line, *, force: bool = F
     try:
         found = await apart.call("repro", arguments, cwd=tree.root, variables=tree.environment, say=hear)
     except MmpipeError as error:
-        found = {"changed": False, "exit_status": error.exit_status, "reason": str(error)}
+        found = {"changed": [], "exit_status": error.exit_status, "reason": str(error)}
     status: Status = "failed" if found["reason"] else "ran" if ran else "cached"
     reason = _own_words(lines) or found["reason"] if status == "failed" else ""
     seconds = time.monotonic() - started
-    return StageResult(name, status, seconds, found["changed"], tuple(lines), found["exit_status"], reason)
+    return StageResult(
+        name, status, seconds, tuple(found["changed"]), tuple(lines), found["exit_status"], reason
+    )
 
 
 async def reproduce(
@@ -83,7 +85,7 @@ async def reproduce(
 ) -> list[StageResult]:
     """Run the stages that need it, as many side by side as there are CPUs; results in the order of `stages`.
 
-    A stage that DVC finds unchanged, behind stages whose outputs stayed the same, is not even started.
+    A stage that DVC finds unchanged, and that reads nothing that has become another, is not even started.
     """
     slots = asyncio.Semaphore(parallel or os.cpu_count() or 1)
     tasks: dict[str, asyncio.Task[StageResult]] = {}
@@ -94,7 +96,11 @@ async def reproduce(
         before = [tasks[name].result() for name in stage.needs]
         if any(result.status in ("failed", "left out") for result in before):
             return StageResult(stage.name, "left out")
-        if not force and not stage.changed and not any(result.changed for result in before):
+        if (
+            not force
+            and not stage.changed
+            and not any(stage.reads(path) for result in before for path in result.changed)
+        ):
             return StageResult(stage.name, "cached")
         async with slots:
             return await run(stage.name)
