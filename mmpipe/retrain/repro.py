@@ -23,8 +23,9 @@ Outs = dict[str, str]
 def repro(name: str, *, force: bool = False) -> dict[str, Any]:
     """`dvc --wait-for-lock repro --single-item` of a stage, in a process of its own.
 
-    → {changed: the outputs that are others now, exit_status: of the stage, reason: DVC's words if it failed}. Raises VerificationError `out-damaged` where DVC was content and an output is not there, or not
-    what was recorded.
+    → {changed: the outputs that are others now, exit_status: of the stage, reason: DVC's words if it failed}.
+    Raises VerificationError `out-damaged` where DVC was content and an output is not there, or not what was
+    recorded.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

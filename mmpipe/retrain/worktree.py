@@ -54,9 +54,9 @@ def prepare(workspace: Path, commit: str = "HEAD") -> Worktree:
     """
     workspace = workspace.resolve()
     top, prefix = _locate(workspace)
+    number = _next_number(workspace, prefix)  # before the dead run that has the last one is forgotten
     sweep(workspace)
     pinned = pin(workspace, commit)
-    number = _next_number(workspace, prefix)
     folder = workspace / RUNS / str(number)
     folder.parent.mkdir(parents=True, exist_ok=True)
     tree = Worktree(number, folder, folder / prefix, workspace, prefix, pinned)
