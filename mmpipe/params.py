@@ -63,9 +63,9 @@ class Ingest(Section):
 
     max_bad_fraction: Probability = 0.05
     """More bad rows than this stop the run with exit status 4."""
-    max_file_bytes: Positive = 100_000_000
+    max_file_bytes: Annotated[int, Field(ge=1, le=1 << 31)] = 100_000_000
     """Larger files are quarantined."""
-    max_pixels: Positive = 50_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=1 << 30)] = 50_000_000
     """Pictures with more pixels are refused before they are decoded."""
     max_duration_s: Annotated[float, Field(gt=0)] = 600.0
     """Longer recordings are quarantined."""
