@@ -74,7 +74,7 @@ FIXES: dict[str, str] = {
     "bundle-missing": "run `dvc repro`, or give --model the folder of a bundle",
     "bundle-damaged": "run `dvc repro`, or pull the bundle again",
     "bundle-format": "give the folder of a bundle that mmpipe wrote",
-    "gate-refused": "train a better model, or change what `gate` in params.yaml asks",
+    "gate-refused": "train a better one, or promote it with --force and --why",
     "train-not-finite": "lower train.lr",
     "usage": "see --help",
     "disk-full": "free space there; the same command then goes on from here",

@@ -43,6 +43,7 @@ LAYERS = {
         "model.encoders",
         "paired",
         "split",
+        "testset",
     ),
     4: ("augment", "batches", "model.*", "tasks.*"),
     5: (

@@ -8,14 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import test_card
 import tiny_bundle
 from typer.testing import CliRunner
 
-from mmpipe import errors, evaluate, gate, metrics, params, paths, schema, tables, trial
+from mmpipe import bundle, errors, evaluate, gate, metrics, params, paths, schema, tables, testset, trial
 from mmpipe.cli import app
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.model.checkpoint import load_bundle
-from mmpipe.predict import Sample, load
+from mmpipe.predict import load
+from mmpipe.stages import bundle as bundle_stage
 
 
 def sha256(data):
@@ -76,7 +78,7 @@ def call(*arguments):
 
 def test_probabilities_are_those_of_evaluate(made):
     root, _ = made
-    test, [fusion] = trial.run(trial.read(root), runners(root, "fusion"))
+    test, [fusion] = trial.run(root, testset.read(root), runners(root, "fusion"))
     features = {m: root / paths.features(m) for m in schema.MODALITIES}
     bundle = load_bundle(root / paths.BUNDLE)
     scores = evaluate.score(bundle, features, root / paths.SPLITS, "test", batch_size=256)
@@ -91,8 +93,8 @@ def test_probabilities_are_those_of_evaluate(made):
 
 def test_a_model_without_a_samples_modality_has_no_answer(made):
     root, samples = made
-    held_out = trial.read(root)
-    test, [fusion, text] = trial.run(held_out, runners(root, "fusion", "text"))
+    held_out = testset.read(root)
+    test, [fusion, text] = trial.run(root, held_out, runners(root, "fusion", "text"))
     silent = ~text.probabilities.any(axis=1)
     assert silent.tolist() == ["text" not in samples[row["id"]] for row in held_out.rows]
     assert 0 < silent.sum() < len(silent) and fusion.probabilities.any(axis=1).all()
@@ -107,7 +109,7 @@ def test_labels_of_all_are_aligned(workspace):
     for row in splits:
         row["target"] = {"bass": "alto"}.get(row["target"], row["target"])
     tables.write_rows(paths.SPLITS, splits, schema.SPLIT)
-    test, [fusion] = trial.run(trial.read(workspace), runners(workspace, "fusion"))
+    test, [fusion] = trial.run(workspace, testset.read(workspace), runners(workspace, "fusion"))
     assert test.labels == ["=tenor", "alto", "bass", "voice"]
     assert fusion.probabilities[:, 1].tolist() == [0] * len(test.target)
     assert fusion.probabilities.sum(axis=1) == pytest.approx(1)
@@ -120,19 +122,18 @@ def test_labels_of_all_are_aligned(workspace):
 
 
 def test_the_test_sets_hash_follows_ids_targets_and_contents(made):
-    held_out = trial.read(made[0])
-    assert held_out.sha256 == trial.read(made[0]).sha256
-    assert {row["id"] for row in held_out.rows} == {f"s{n:03d}" for n in range(30) if n % 4 in (0, 2)}
+    held_out = testset.read(made[0])
+    assert held_out.sha256 == testset.read(made[0]).sha256
+    assert [row["id"] for row in held_out.rows] == [f"s{n:03d}" for n in range(30) if n % 4 in (0, 2)]
     for key in ("id", "target", "text_sha256", "image_sha256", "audio_sha256"):
         rows = [dict(row) for row in held_out.rows]
         rows[3][key] = "other"
-        assert trial.TrialSet(held_out.root, rows, held_out.groups).sha256 != held_out.sha256
-    fewer = trial.TrialSet(held_out.root, held_out.rows[1:], held_out.groups[1:])
-    assert fewer.sha256 != held_out.sha256
+        assert testset.HeldOut(rows, held_out.groups).sha256 != held_out.sha256
+    assert testset.HeldOut(held_out.rows[1:], held_out.groups[1:]).sha256 != held_out.sha256
 
 
 def test_a_file_that_is_not_the_ingested_one_stops_it(workspace):
-    row = next(row for row in trial.read(workspace).rows if row["image_path"])
+    row = next(row for row in testset.read(workspace).rows if row["image_path"])
     path = workspace / row["image_path"]
     path.write_bytes(path.read_bytes() + b"\0")
     done = call("--champion", "models/text")
@@ -147,11 +148,11 @@ def test_tables_that_do_not_fit_one_another_stop_it(workspace):
     rows = tables.read_rows(paths.SAMPLES, schema.SAMPLES)
     tables.write_rows(paths.SAMPLES, rows[1:], schema.SAMPLES)
     with pytest.raises(InvalidError, match=r"table-schema .* has no row 's000'"):
-        trial.read(workspace)
+        testset.read(workspace)
     splits = [{**row, "split": "train"} for row in tables.read_rows(paths.SPLITS, schema.SPLIT)]
     tables.write_rows(paths.SPLITS, splits, schema.SPLIT)
-    with pytest.raises(InvalidError, match=r"split-too-few .* no test sample"):
-        trial.read(workspace)
+    done = call("--champion", "models/text")
+    assert done.exit_code == 5 and "split-too-few there is no test sample" in done.stderr
 
 
 def test_the_same_model_is_refused_with_status_5(workspace):
@@ -160,7 +161,7 @@ def test_the_same_model_is_refused_with_status_5(workspace):
     assert done.stdout.startswith("refuse models/fusion over models/fusion: 15 test samples in 5 groups\n")
     assert "accuracy is not shown to be better" in done.stdout
     assert "champion and challenger are the same bundle." in done.stdout
-    assert done.stderr.startswith("gate-refused models/fusion is not promoted over models/fusion — ")
+    assert done.stderr.startswith("gate-refused models/fusion may not take the place of models/fusion — ")
 
 
 def test_a_better_model_is_promoted(workspace):
@@ -170,9 +171,8 @@ def test_a_better_model_is_promoted(workspace):
         tables.read_rows(path, kind)
         for path, kind in ((paths.SAMPLES, schema.SAMPLES), (paths.SPLITS, schema.SPLIT))
     )
-    for row, split in zip(rows, splits, strict=True):
-        image, audio = (row[f"{m}_path"] and workspace / row[f"{m}_path"] for m in ("image", "audio"))
-        [answer] = predictor.predict_many([Sample(image, row["text"], audio)])
+    answers = predictor.predict_many(trial.raw(workspace, rows))
+    for row, split, answer in zip(rows, splits, answers, strict=True):
         row["target"] = split["target"] = answer.label
         split["group"] = row["id"]
     tables.write_rows(paths.SAMPLES, rows, schema.SAMPLES)
@@ -186,7 +186,7 @@ def test_a_better_model_is_promoted(workspace):
     assert (done.exit_code, found["verdict"], found["champion"]) == (0, "promote", "models/text")
     assert found["figures"]["challenger"]["accuracy"] == 1
     assert found["figures"]["samples"] == found["figures"]["groups"] == 15
-    assert found["figures"]["test_sha256"] == trial.read(workspace).sha256
+    assert found["figures"]["test_sha256"] == testset.read(workspace).sha256
     refused = call("--champion", "models/fusion", "--challenger", "models/text", "--json")
     assert refused.exit_code == 5 and json.loads(refused.stdout)["verdict"] == "refuse"
 
@@ -214,13 +214,35 @@ def test_a_stage_that_nobody_holds_means_no_champion_and_a_missing_version_is_an
     assert named["champion"] == "fusion@v1.0.0"
 
 
-def test_what_a_pulled_bundle_says_of_itself(tmp_path):
-    assert trial.origin(tmp_path) == {}
-    (tmp_path / "origin.json").write_text('{"tag": "fusion@v1.0.0", "test_sha256": "abc"}')
-    assert trial.origin(tmp_path)["test_sha256"] == "abc"
-    for text in ("[1]", "{", "\udcff"):
-        (tmp_path / "origin.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-        assert trial.origin(tmp_path) == {}
+def test_a_pulled_champion_is_called_by_its_tag(workspace):
+    contents = bundle.read(workspace / "models/text")
+    origin = bundle.Origin("fusion", "v1.0.0", "fusion@v1.0.0", "c" * 40, "/srv/git", contents.digest)
+    bundle.write(workspace / "old", contents.files, origin=origin)
+    told = json.loads(call("--champion", "old", "--json").stdout)
+    assert told["champion"] == "fusion@v1.0.0"
+    sizes = [path.stat().st_size for path in (workspace / "models/text").iterdir()]
+    assert told["figures"]["champion"]["size_bytes"] == sum(sizes)
+    assert told["figures"]["test_set"] == "unknown"
+
+
+def test_a_bundle_knows_the_test_set_it_was_judged_on(workspace):
+    trained = bundle.read(paths.TRAINED).files
+    config = {**json.loads(trained[bundle.CONFIG]), **test_card.CONFIG}
+    config |= {key: json.loads(trained[bundle.CONFIG])[key] for key in ("architecture", "labels")}
+    bundle.write(paths.TRAINED, {**trained, bundle.CONFIG: json.dumps(config).encode()})
+    metrics_of = {"evaluate": test_card.TEST, "ingest": test_card.ROWS, "split": test_card.SPLIT}
+    for name, values in {**metrics_of, "train": {"parameters": 1, "multiply_adds": 2}}.items():
+        (paths.METRICS / f"{name}.json").parent.mkdir(exist_ok=True)
+        (paths.METRICS / f"{name}.json").write_text(json.dumps(values))
+    bundle_stage.main()
+    told = json.loads(call("--champion", "models/fusion", "--json").stdout)
+    assert told["figures"]["test_set"] == "same"
+    splits = tables.read_rows(paths.SPLITS, schema.SPLIT)
+    splits[1]["split"] = "test"
+    tables.write_rows(paths.SPLITS, splits, schema.SPLIT)
+    told = json.loads(call("--champion", "models/fusion", "--json").stdout)
+    assert told["figures"]["test_set"] == "changed" and told["figures"]["samples"] == 16
+    assert any("was judged on another test set before" in reason for reason in told["reasons"])
 
 
 def test_params_and_thresholds_have_the_same_keys_and_defaults():
