@@ -14,6 +14,7 @@ LAYERS = {
     1: (
         "files",
         "interrupt",
+        "judging",
         "params",
         "progress",
         "rules",
@@ -31,6 +32,7 @@ LAYERS = {
         "corpora.*",
         "embed",
         "features.*",
+        "gate",
         "groups",
         "guess",
         "ingest",
@@ -39,7 +41,9 @@ LAYERS = {
         "manifest_records",
         "metrics",
         "model.encoders",
+        "paired",
         "split",
+        "testset",
     ),
     4: ("augment", "batches", "model.*", "preprocess", "tasks.*"),
     5: (
@@ -53,7 +57,7 @@ LAYERS = {
         "train",
         "validation",
     ),
-    6: ("card", "datacard", "gallery", "overview", "predict", "predict_table", "report"),
+    6: ("card", "datacard", "gallery", "overview", "predict", "predict_table", "report", "trial"),
     7: ("init", "stages.*"),
     8: ("cli", "commands.*"),
 }
@@ -80,6 +84,7 @@ ONLY_IN = {
     "typer": ("commands.*",),
     "dvclive": ("curves",),
     "mmpipe.params": ("stages.*", "commands.*", "init"),
+    "mmpipe.judging": ("params",),
     "mmpipe.stages": ("stages.*", "commands.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }

@@ -36,7 +36,9 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_there_are_commands():
-    assert {"init", "params", "quarantine", "samples", "predict", "unlock", "version"} <= set(COMMANDS)
+    assert {"init", "params", "gate", "quarantine", "samples", "predict", "unlock", "version"} <= set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -82,6 +84,7 @@ def test_version_is_the_packages():
         (["params"], 3, "mmpipe init DIR"),
         (["quarantine"], 3, "mmpipe init DIR"),
         (["samples"], 3, "mmpipe init DIR"),
+        (["gate"], 3, "mmpipe init DIR"),
         (["unlock"], 3, "there is no .dvc here or above"),
         (["predict"], 2, "give either"),
         (["predict", "rows.csv"], 2, "give either"),
