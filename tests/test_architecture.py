@@ -22,6 +22,7 @@ LAYERS = {
         "schema",
         "section",
         "snapshot",
+        "tags",
         "worker",
         "yaml_text",
     ),
@@ -42,6 +43,7 @@ LAYERS = {
         "metrics",
         "model.encoders",
         "paired",
+        "registry.*",
         "split",
         "testset",
     ),
@@ -83,12 +85,14 @@ ONLY_IN = {
     "subprocess": ("vcs",),
     "typer": ("commands.*",),
     "dvclive": ("curves",),
+    "dvc": ("registry.*",),
+    "gto": ("registry.*",),
     "mmpipe.params": ("stages.*", "commands.*", "init"),
     "mmpipe.judging": ("params",),
     "mmpipe.stages": ("stages.*", "commands.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }
-NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "dvc", "requests", "urllib.request")
+NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "requests", "urllib.request")
 FORBIDDEN_CALLS = (
     "torch.load",
     "cv2.imread",
