@@ -3,8 +3,7 @@
 import hashlib
 import json
 import shutil
-import sys
-from types import SimpleNamespace
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ import test_card
 import tiny_bundle
 from typer.testing import CliRunner
 
-from mmpipe import bundle, errors, evaluate, gate, metrics, params, paths, schema, tables, testset, trial
+from mmpipe import bundle, evaluate, gate, metrics, params, paths, schema, tables, testset, trial
 from mmpipe.cli import app
-from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.predict import load
 from mmpipe.stages import bundle as bundle_stage
@@ -191,27 +190,18 @@ def test_a_better_model_is_promoted(workspace):
     assert refused.exit_code == 5 and json.loads(refused.stdout)["verdict"] == "refuse"
 
 
-def test_a_stage_that_nobody_holds_means_no_champion_and_a_missing_version_is_an_error(
-    workspace, monkeypatch
-):
-    def resolve_folder(spec, source):
-        assert source is None
-        if spec == "fusion@v1.0.0":
-            return workspace / "models/text"
-        raise NotFoundError("tag-missing", f"there is no {spec}")
-
-    monkeypatch.setitem(errors.FIXES, "tag-missing", "publish one")
-    pull = SimpleNamespace(resolve_folder=resolve_folder)
-    monkeypatch.setitem(sys.modules, "mmpipe.registry", SimpleNamespace(pull=pull))
-    monkeypatch.setitem(sys.modules, "mmpipe.registry.pull", pull)
+def test_a_stage_that_nobody_holds_means_no_champion_and_a_missing_version_is_an_error(workspace):
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], check=True)
     done = call()
     assert done.exit_code == 0
     assert "there is no champion: models/fusion is the first, so it is promoted as it is." in done.stdout
-    assert call("--champion", "fusion#staging").exit_code == 0
+    told = json.loads(call("--champion", "fusion#staging", "--json").stdout)
+    assert (told["verdict"], told["champion"]) == ("promote", None)
     missing = call("--champion", "fusion@v9.9.9")
-    assert missing.exit_code == 3 and "tag-missing there is no fusion@v9.9.9" in missing.stderr
-    named = json.loads(call("--champion", "fusion@v1.0.0", "--json").stdout)
-    assert named["champion"] == "fusion@v1.0.0"
+    assert missing.exit_code == 3 and "tag-missing" in missing.stderr and not missing.stdout
+    nowhere = call("--champion", "models/none")
+    assert nowhere.exit_code == 3 and "bundle-missing" in nowhere.stderr and not nowhere.stdout
 
 
 def test_a_pulled_champion_is_called_by_its_tag(workspace):

@@ -66,12 +66,11 @@ def _folder(champion: str) -> Path | None:
     from mmpipe.registry.pull import resolve_folder
 
     try:
-        found: Path = resolve_folder(champion, None)
+        return resolve_folder(champion, None)
     except NotFoundError as error:
         if error.code == "tag-missing" and "#" in champion:
             return None
         raise
-    return found
 
 
 def _lines(verdict: dict[str, Any]) -> list[str]:
