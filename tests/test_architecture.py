@@ -14,6 +14,7 @@ LAYERS = {
     1: (
         "files",
         "interrupt",
+        "judging",
         "params",
         "progress",
         "rules",
@@ -21,6 +22,7 @@ LAYERS = {
         "schema",
         "section",
         "snapshot",
+        "tags",
         "worker",
         "yaml_text",
     ),
@@ -31,6 +33,7 @@ LAYERS = {
         "corpora.*",
         "embed",
         "features.*",
+        "gate",
         "groups",
         "guess",
         "ingest",
@@ -39,7 +42,10 @@ LAYERS = {
         "manifest_records",
         "metrics",
         "model.encoders",
+        "paired",
+        "registry.*",
         "split",
+        "testset",
     ),
     4: ("augment", "batches", "model.*", "preprocess", "tasks.*"),
     5: (
@@ -53,7 +59,7 @@ LAYERS = {
         "train",
         "validation",
     ),
-    6: ("card", "datacard", "gallery", "overview", "predict", "predict_table", "report"),
+    6: ("card", "datacard", "gallery", "overview", "predict", "predict_table", "report", "trial"),
     7: ("init", "stages.*"),
     8: ("cli", "commands.*"),
 }
@@ -79,11 +85,14 @@ ONLY_IN = {
     "subprocess": ("vcs",),
     "typer": ("commands.*",),
     "dvclive": ("curves",),
+    "dvc": ("registry.*",),
+    "gto": ("registry.*",),
     "mmpipe.params": ("stages.*", "commands.*", "init"),
+    "mmpipe.judging": ("params",),
     "mmpipe.stages": ("stages.*", "commands.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }
-NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "dvc", "requests", "urllib.request")
+NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "requests", "urllib.request")
 FORBIDDEN_CALLS = (
     "torch.load",
     "cv2.imread",
