@@ -97,7 +97,6 @@ FIXES: dict[str, str] = {
     "landing-missing": "correct the folder that is named for new samples",
     "branch-moved": "run the same command again",
     "out-damaged": "check the disk, then run the same command again",
-    "stage-failed": "read the stage's own words above, then run the same command again",
     "step-failed": "read the step's own words above, then run the same command again",
     "usage": "see --help",
     "disk-full": "free space there; the same command then goes on from here",

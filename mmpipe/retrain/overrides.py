@@ -43,7 +43,7 @@ def _put(tree: CommentedMap, key: str, value: Any) -> None:
 
 
 def _text(tree: CommentedMap) -> str:
-    class Representer(RoundTripRepresenter):
+    class Representer(RoundTripRepresenter):  # type: ignore[misc]
         """Null is written out, as `mmpipe params` does."""
 
     Representer.add_representer(type(None), lambda to, _: to.represent_scalar(_NULL, "null"))
