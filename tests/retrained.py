@@ -42,13 +42,14 @@ def train():
     if mood == "fail":
         sys.exit("the learning rate is bad")
     lr = load(Path("params.yaml")).train.lr
-    kept = Path(f".mmpipe/checkpoints/{lr}")
+    kept = Path(f".mmpipe/checkpoints/lr{lr}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     done = int(kept.read_text()) if kept.exists() else 0
     for epoch in range(done, int(os.environ.get("EPOCHS", 1))):
         print(f"epoch {epoch + 1} after {done}", flush=True)
         time.sleep(0.1)
-        kept.write_text(str(epoch + 1))
+        kept.with_suffix(".new").write_text(str(epoch + 1))
+        kept.with_suffix(".new").replace(kept)
     samples = Path("data/samples").read_text()
     config = {"labels": ["a", "b"], "task": "classify", "data_sha256": str(len(samples)), "params": lr}
     test = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "samples": 10}
