@@ -51,7 +51,7 @@ def diff(
     mmpipe reproduce fusion#prod --attach --push
     mmpipe reproduce fusion@latest --from https://example.org/team/models.git -o record.json
 """)
-def reproduce(
+def reproduce(  # noqa: PLR0913 (the options of one command)
     tag: Annotated[str, typer.Argument(help="NAME@vX.Y.Z, NAME@latest or NAME#STAGE.")],
     source: Source = ".",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the checkout where it ran.")] = False,

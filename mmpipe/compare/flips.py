@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmpipe import metrics
+from mmpipe import metrics, paired
 from mmpipe.compare.samples import by_id, content
 
 SHOWN = 5
@@ -27,7 +27,7 @@ def compare(
 
     `groups`: {id: what near-duplicates share}. `samples`: both of `schema.SAMPLES`, to tell whose content
     changed; without them, a sample is the same where its label is. The interval is a paired bootstrap over
-    groups; `p` is one-sided, of no gain.
+    groups; `p` is of no difference, two-sided and exact.
     """
     before, after = _test(old), _test(new)
     both = sorted(before.keys() & after.keys())
@@ -68,9 +68,16 @@ def _accuracy(before: list[Row], after: list[Row], groups: Mapping[str, str]) ->
         return None
     was, now = [_right(row) for row in before], [_right(row) for row in after]
     names = [groups.get(row["id"], row["id"]) for row in before]
-    gain, p = metrics.accuracy_gain(now, was, names, resamples=RESAMPLES)
-    told = {"old": sum(was) / len(was), "new": sum(now) / len(now), **gain.flat("delta"), "p": p}
+    gain, _ = metrics.accuracy_gain(now, was, names, resamples=RESAMPLES)
+    told = {"old": sum(was) / len(was), "new": sum(now) / len(now), **gain.flat("delta")}
+    told["p"] = _p([int(a) - int(b) for a, b in zip(now, was, strict=True)], names)
     return {name.replace("delta_", ""): round(number, 6) for name, number in told.items()}
+
+
+def _p(gains: list[int], groups: list[str]) -> float:
+    """Of no difference, two-sided: the sign test over groups, McNemar's where each is one sample."""
+    sums = metrics.group_sums([[gain] for gain in gains], groups)[:, 0]
+    return min(1.0, 2 * min(paired.sign_test(sums), paired.sign_test(-sums)))
 
 
 def _flips(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:

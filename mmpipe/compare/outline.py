@@ -149,7 +149,7 @@ def _predictions(found: Tree) -> tuple[str, list[Grid]]:
     if accuracy := found["accuracy"]:
         interval = f"[{accuracy['low']:+.3f}, {accuracy['high']:+.3f}]"
         lead += f"; accuracy {accuracy['old']:.3f} → {accuracy['new']:.3f}, "
-        lead += f"{accuracy['delta']:+.3f} {interval} paired, p of no gain {accuracy['p']:.3g}"
+        lead += f"{accuracy['delta']:+.3f} {interval} paired, p = {accuracy['p']:.3g}"
     return lead, [Grid("For example", ("flip", "sample", "label", "old", "new"), examples, right=5)]
 
 

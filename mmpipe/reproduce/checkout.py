@@ -64,9 +64,8 @@ def _bring(source: str, commit: str, place: Path) -> None:
     if here is not None and here == there:
         vcs.git(*NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(place), commit, cwd=here)
         return
-    url = remote.check_source(source)
     try:
-        vcs.git(*NO_HOOKS, "clone", "--quiet", "--no-checkout", "--", url, str(place), cwd=Path())
+        vcs.git(*NO_HOOKS, "clone", "--quiet", "--no-checkout", "--", source, str(place), cwd=Path())
     except MmpipeError as error:  # git's words may hold the URL with its password
         raise MmpipeError("remote-failed", remote.public(error.what), where=remote.public(source)) from None
     vcs.git(*NO_HOOKS, "checkout", "--quiet", "--detach", commit, cwd=place)
