@@ -1,6 +1,6 @@
 """The command line: all commands, and its entry point."""
 
-from mmpipe.commands import gate, models, predict, pull, workspace  # noqa: F401  (each adds its commands)
+from mmpipe.commands import compare, gate, models, predict, pull, workspace  # noqa: F401  (each adds its commands)
 from mmpipe.commands.console import app
 
 

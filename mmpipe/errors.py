@@ -72,6 +72,7 @@ FIXES: dict[str, str] = {
     "corpus-extra": "pip install 'mmpipe[stamps]'",
     "store-damaged": "check the disk; .mmpipe/store may be deleted at any time",
     "table-schema": "run `dvc repro`: another version wrote this table",
+    "not-reproduced": "read what is said of the stage named: its record, input or environment is another",
     "bundle-missing": "run `dvc repro`, or give --model the folder of a bundle",
     "bundle-damaged": "run `dvc repro`, or pull the bundle again",
     "bundle-format": "give the folder of a bundle that mmpipe wrote",

@@ -23,10 +23,11 @@ LAYERS = {
         "section",
         "snapshot",
         "tags",
+        "trees",
         "worker",
         "yaml_text",
     ),
-    2: ("bundle", "executors", "fingerprint", "locks", "media.*", "sheets", "tables", "vcs"),
+    2: ("bundle", "executors", "fingerprint", "lockfile", "locks", "media.*", "sheets", "tables", "vcs"),
     3: (
         "calibration",
         "charts",
@@ -59,8 +60,18 @@ LAYERS = {
         "train",
         "validation",
     ),
-    6: ("card", "datacard", "gallery", "overview", "predict", "predict_table", "report", "trial"),
-    7: ("init", "stages.*"),
+    6: (
+        "card",
+        "compare.*",
+        "datacard",
+        "gallery",
+        "overview",
+        "predict",
+        "predict_table",
+        "report",
+        "trial",
+    ),
+    7: ("init", "reproduce.*", "stages.*"),
     8: ("cli", "commands.*"),
 }
 """A module imports only from its own layer and below. A plain name goes before one with a star."""

@@ -65,7 +65,7 @@ def test_every_command_named_is_there():
 
 def examples() -> list[str]:
     lines = [line for page in PAGES for line in in_code(page.read_text()).splitlines()]
-    found = sorted({line.split("#")[0].strip() for line in lines if re.match(r"mmpipe [a-z]+ ", line)})
+    found = sorted({re.split(r"\s#", line)[0].strip() for line in lines if re.match(r"mmpipe [a-z]+ ", line)})
     return [line for line in found if "…" not in line]
 
 
