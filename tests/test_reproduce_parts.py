@@ -294,6 +294,7 @@ def test_libraries_and_machine_of_a_config(tmp_path):
     changed = [change["name"] for change in environment.libraries(config, here)]
     assert changed == ["gone-for-good", "mmpipe"]
     assert environment.libraries({}, here) == []
+    assert environment.here({"libraries": {"opencv": "5"}}, "0")["opencv"].count(".") >= 2
     assert environment.machine(config, tmp_path) is None
     (tmp_path / paths.TRAINED).mkdir(parents=True)
     (tmp_path / paths.TRAINED / "config.json").write_text('{"machine": {"kind": "B"}}')
