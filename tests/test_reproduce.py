@@ -204,6 +204,8 @@ def test_another_library_version_is_equivalent(workspace, tmp_path):
     record = json.loads(reproduce(other, "fusion@v1.0.0", "--json", check=True).stdout)
     assert (record["verdict"], record["stage"]) == ("equivalent", "train")
     assert [change["name"] for change in record["environment"]["differences"]] == ["opencv"]
+    [train] = [stage for stage in record["stages"] if stage["name"] == "train"]
+    assert train["differences"]["data/trained"].startswith("the same weights; config.json: libraries.opencv")
     causes = [cause for stage in record["stages"] for cause in stage["causes"]]
     assert causes and {cause["kind"] for cause in causes} == {"libraries"}
     assert "cv2" in causes[0]["what"] and "99.9" in causes[0]["what"]
