@@ -170,6 +170,9 @@ def test_json_and_other_files():
     assert distance.between(old, new).what == (
         "come: was not recorded; gone: did not come out; m.json: a.b 1 → 3, c 2 → null; 1 more files"
     )
+    bundle = {"config.json": b'{"a": 1}', "manifest.json": b"1"}
+    other = {"config.json": b'{"a": 2}', "manifest.json": b"2"}
+    assert distance.between(bundle, other).what == "config.json: a 1 → 2"
     assert distance.between({"": b"<p>"}, {"": b"<p>more"}).what == "3 bytes recorded, 7 now"
 
 
@@ -294,6 +297,7 @@ def test_libraries_and_machine_of_a_config(tmp_path):
     changed = [change["name"] for change in environment.libraries(config, here)]
     assert changed == ["gone-for-good", "mmpipe"]
     assert environment.libraries({}, here) == []
+    assert environment.here({"libraries": {"opencv": "5"}}, "0")["opencv"].count(".") >= 2
     assert environment.machine(config, tmp_path) is None
     (tmp_path / paths.TRAINED).mkdir(parents=True)
     (tmp_path / paths.TRAINED / "config.json").write_text('{"machine": {"kind": "B"}}')

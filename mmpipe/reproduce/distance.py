@@ -12,6 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from mmpipe import tables, trees
+from mmpipe.bundle import MANIFEST
 from mmpipe.errors import MmpipeError
 
 Files = Mapping[str, bytes]
@@ -30,6 +31,7 @@ class Distance:
 def between(old: Files, new: Files) -> Distance:
     """Of the files of an output that are other bytes, or lacking, as recorded and as they came out now."""
     names = sorted(old.keys() | new.keys())
+    names = [name for name in names if name != MANIFEST] or names  # it only follows the others
     if names and all(_is_table(data) for of in (old, new) for data in of.values()):
         return _between_tables(*(_joined(of) for of in (old, new)))
     words = []

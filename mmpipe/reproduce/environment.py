@@ -9,6 +9,8 @@ from typing import Any
 from mmpipe import bundle, paths, trees
 
 Tree = Mapping[str, Any]
+DISTRIBUTIONS = {"opencv": ("opencv-python", "opencv-python-headless", "opencv-contrib-python")}
+"""Name in a bundle → distributions, of which any is the same library; any other name is that of its own."""
 
 
 def here(recorded: Tree, mmpipe: str) -> dict[str, str | None]:
@@ -38,7 +40,5 @@ def versions(mmpipe: str) -> dict[str, str | None]:
 
 
 def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    names = DISTRIBUTIONS.get(name, (name,))
+    return next((found.version for one in names for found in metadata.distributions(name=one)), None)

@@ -53,6 +53,8 @@ class Original:
             return distance.Distance(f"{len(names)} files differ; the recorded ones are not to be had")
         new = {name: (root / path / name).read_bytes() for name in names[:MOST_FILES] if name in now}
         found = distance.between({name: data for name, data in old.items() if data is not None}, new)
+        if bundle.WEIGHTS in was and bundle.WEIGHTS not in names:
+            return distance.Distance(f"the same weights; {found.what}")
         more = len(names) - MOST_FILES
         return distance.Distance(f"{found.what}; {more} more files") if more > 0 else found
 
