@@ -104,7 +104,7 @@ def fetched(fs: remote.Fs, name: str) -> bytes | None:
 def _version(spec: str, source: str) -> Side:
     version = tagged.read(source).resolve(spec)
     missing: dict[str, str] = {}
-    with remote.opened(source, version.commit) as fs:
+    with remote.opened(source, version.commit, version.name) as fs:
         why = f"is not in {remote.storage(fs) or 'its repository, which names no DVC remote'}"
         found = _gather(lambda name: fetched(fs, name), _codes(fs), why, missing)
     try:

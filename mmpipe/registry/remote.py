@@ -26,15 +26,20 @@ def whole(source: str) -> str:
 
 
 @contextmanager
-def opened(source: str, commit: str) -> Iterator[Fs]:
-    """DVC's file system of the repository at `commit`; paths count from its top, also those of subfolders.
+def opened(source: str, commit: str, name: str = "") -> Iterator[Fs]:
+    """DVC's file system of the repository at `commit`.
+
+    Paths count from the workspace that the model `name` is of (`vision:fusion`: folder vision), without one
+    from the top of the repository.
 
     Raises NotFoundError `remote-missing` where the repository cannot be had, and inside the block
     NotFoundError `object-missing` or TemporaryError `remote-failed` as DVC and its remotes fail.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from fsspec.implementations.dirfs import DirFileSystem
 
+    folder = "/".join(name.split(":")[:-1])
     with tempfile.TemporaryDirectory() as scratch:
         # DVC remembers lists of files from one run to the next, damaged ones too: here it starts with none.
         config = {"core": {"site_cache_dir": scratch}}
@@ -43,7 +48,7 @@ def opened(source: str, commit: str) -> Iterator[Fs]:
         except (DvcException, OSError) as error:
             raise NotFoundError("remote-missing", _words(error), where=public(source)) from error
         with _in_our_words(fs, source):
-            yield fs
+            yield DirFileSystem(folder, fs) if folder else fs
 
 
 @contextmanager
@@ -66,7 +71,7 @@ def _in_our_words(fs: Fs, source: str) -> Iterator[None]:
 
 def storage(fs: Fs) -> str:
     """Where the repository says its data lie: the URL of its default DVC remote, or nowhere."""
-    config = fs.repo.config
+    config = (fs.repo if hasattr(fs, "repo") else fs.fs.repo).config
     name = config["core"].get("remote")
     return public(str(config["remote"][name]["url"])) if name else ""
 

@@ -46,7 +46,7 @@ def bring_data(version: Version, source: str, root: Path) -> list[str]:
     """
     wanted = [path for name in _dvc_files(root) for path in _outs(root, name)]
     if wanted:
-        with remote.opened(source, version.commit) as fs:
+        with remote.opened(source, version.commit, version.name) as fs:
             for path in wanted:
                 _get(fs, path, root)
     return wanted

@@ -33,13 +33,13 @@ class Original:
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes, checked against what was recorded; None where they are not to be had."""
-        with remote.opened(self.source, self.version.commit) as fs:
+        with remote.opened(self.source, self.version.commit, self.version.name) as fs:
             return fetched(fs, path)
 
     def distance(self, path: str, root: Path) -> distance.Distance:
         """How far the output `path` of the workspace `root` is from the recorded one."""
         now = _listed(root, path)
-        with remote.opened(self.source, self.version.commit) as fs:
+        with remote.opened(self.source, self.version.commit, self.version.name) as fs:
             was = _recorded(fs, path)
             if not was:
                 return distance.Distance("the recorded one is not to be had")
