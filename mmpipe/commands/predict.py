@@ -17,7 +17,7 @@ from mmpipe.paths import BUNDLE, PARAMS
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
 """)
-def predict(
+def predict(  # noqa: PLR0913 (a command has the options that it has)
     table: Annotated[Path | None, typer.Argument(help="A CSV, JSONL or Parquet table of samples.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
