@@ -153,7 +153,10 @@ def test_constraints_are_within_the_declared_ranges():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    declared = [Requirement(text) for text in (*project["dependencies"], *extras["stamps"], *extras["dev"])]
+    declared = [
+        Requirement(text)
+        for text in (*project["dependencies"], *extras["stamps"], *extras["serve"], *extras["dev"])
+    ]
     assert len(declared) > 20
     for requirement in declared:
         names = {requirement.name.lower(), requirement.name.lower().replace("-", "_")}
