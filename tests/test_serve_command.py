@@ -192,6 +192,13 @@ def test_what_is_this_machine_and_what_is_not():
         check_token("127.0.0.1", b"short")
 
 
+def test_answers_are_not_held_back_for_an_acknowledgement():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_it_listens_on_ipv6_too():
     try:
         listener = listen("::1", 0)

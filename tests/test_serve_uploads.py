@@ -1,8 +1,11 @@
 """Bodies that are no request, too large, too slow, or never end: each gets its code, nothing else suffers."""
 
 import base64
+import gc
+import resource
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import serving
@@ -200,3 +203,32 @@ def test_what_is_too_large_is_refused_before_it_is_sent(strict):
         raw.settimeout(10)
         raw.sendall(head)
         assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def test_a_refused_upload_is_forgotten_at_once(folder):
+    """And not when Python next looks for objects that hold one another."""
+    large = b"x" * 8_000_000
+    several = [
+        {"files": {"image": large + b"x"}},
+        {"files": {"image": large}},
+        {"files": {"image": large, "txt": b"x"}},
+        {"json": {"image_base64": base64.b64encode(large).decode() + "!"}},
+        {"content": large, "headers": {"content-type": FORM}},
+    ]
+    with serving.running(folder, limits=Limits(workers=1, max_file_bytes=8_000_000)) as server:
+        for body in several:
+            assert server.client.post("/predict", **body).status_code in (400, 413, 422)
+        gc.collect()
+        gc.disable()
+        try:
+            before = resident_mb()
+            for body in several * 5:
+                server.client.post("/predict", **body)
+            after = resident_mb()
+        finally:
+            gc.enable()
+    assert after - before < 50

@@ -41,7 +41,7 @@ class Batcher:
         self._max_wait_s = max_wait_s
         self._coming = coming
         self._observe = observe
-        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Answer]]] = asyncio.Queue(max_queue)
+        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Prediction]]] = asyncio.Queue(max_queue)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     def __len__(self) -> int:
@@ -49,15 +49,15 @@ class Batcher:
 
     async def ask(self, question: Question) -> Prediction:
         """The answer. Raises SampleError, Refused `http-busy` where too many wait already."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait((question, future))
         except asyncio.QueueFull:
             raise Refused("http-busy", f"{self._queue.maxsize:,} samples wait for the model") from None
-        answer = await future
-        if isinstance(answer, SampleError):
-            raise answer
-        return answer
+        try:
+            return await future
+        finally:
+            del future  # an error that it holds holds this frame: a circle
 
     async def run(self) -> None:
         """Answer for ever. Whoever gave up meanwhile is left out."""
@@ -71,7 +71,7 @@ class Batcher:
         """End the thread after the batch it is at."""
         self._thread.shutdown()
 
-    async def _gather(self) -> list[tuple[Question, "asyncio.Future[Answer]"]]:
+    async def _gather(self) -> list[tuple[Question, "asyncio.Future[Prediction]"]]:
         """Whoever waits; then those who come in a short while, as long as somebody may."""
         batch = [await self._queue.get()]
         until = asyncio.get_running_loop().time() + self._max_wait_s
@@ -88,7 +88,7 @@ class Batcher:
                     break
         return batch
 
-    async def _answer(self, batch: Sequence[tuple[Question, "asyncio.Future[Answer]"]]) -> None:
+    async def _answer(self, batch: Sequence[tuple[Question, "asyncio.Future[Prediction]"]]) -> None:
         """A mistake of ours fails the sample that meets it, not those that share its batch."""
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, answers, [question for question, _ in batch])
@@ -101,10 +101,11 @@ class Batcher:
         for place, (_, future) in enumerate(batch):
             if future.done():
                 continue
-            if error is not None:
-                future.set_exception(error)
+            answer = error or work.result()[place]
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
             else:
-                future.set_result(work.result()[place])
+                future.set_result(answer)
 
 
 def answers(questions: Sequence[Question]) -> list[Answer]:
@@ -115,7 +116,7 @@ def answers(questions: Sequence[Question]) -> list[Answer]:
         try:
             features = _features(question)
         except SampleError as error:
-            found[place] = error
+            found[place] = SampleError(error.code, error.what)  # without the frames that it came through
             continue
         groups.setdefault((id(question.predictor), question.explain), []).append((place, features))
     for group in groups.values():

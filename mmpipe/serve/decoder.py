@@ -5,10 +5,12 @@ A message is two lengths, a JSON header and the parts whose sizes the header lis
 """
 
 import json
+import os
 import resource
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,12 +32,19 @@ def work(channel: socket.socket, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server sees to Ctrl-C
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    _quieten()
     while True:
         try:
             header, parts = receive(channel)
         except ConnectionError:
             return
         send(channel, *_answer(header["settings"], parts))
+
+
+def _quieten() -> None:
+    """What C libraries say of strangers' files on descriptor 2 goes nowhere; Python's tracebacks stay."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def send(channel: socket.socket, header: dict[str, Any], parts: Sequence[bytes]) -> None:

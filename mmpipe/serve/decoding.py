@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpipe.errors import SampleError
+from mmpipe.errors import FIXES, SampleError
 from mmpipe.executors import forked, without_main_module
 from mmpipe.serve import decoder
 
@@ -74,9 +74,10 @@ class Decoders:
             found = worker.ask(files, settings, self._timeout_s)
         except (OSError, ValueError, KeyError, TypeError) as error:  # gone, late, or talking nonsense
             raise self._bury(worker, error) from None
+        except SampleError:
+            self._idle.append(worker)
+            raise
         self._idle.append(worker)
-        if isinstance(found, SampleError):
-            raise found
         return found
 
     def _take(self) -> "_Worker":
@@ -116,14 +117,14 @@ class _Worker:
         theirs.close()
         self.pid: int = self._process.pid or 0
 
-    def ask(self, files: Mapping[str, bytes], settings: Settings, timeout_s: float) -> Features | SampleError:
-        """Raises OSError where the process is gone or late (TimeoutError); other errors where it errs."""
+    def ask(self, files: Mapping[str, bytes], settings: Settings, timeout_s: float) -> Features:
+        """Raises SampleError; OSError where the process is gone or late; others where it talks nonsense."""
         until = time.monotonic() + timeout_s
         self._channel.settimeout(timeout_s)
         decoder.send(self._channel, {"settings": settings}, list(files.values()))
         header, parts = decoder.receive(self._channel, until)
-        if "code" in header:
-            return SampleError(header["code"], header["what"])
+        if "code" in header and header["code"] in FIXES:
+            raise SampleError(header["code"], header["what"])
         return {
             m: np.frombuffer(part, kind).reshape(shape)
             for m, (kind, shape), part in zip(files, header["kinds"], parts, strict=True)

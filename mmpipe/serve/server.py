@@ -1,6 +1,7 @@
 """One server process: a socket, the application on it, and an orderly end."""
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 
@@ -39,11 +40,14 @@ def listen(host: str, port: int) -> socket.socket:
     """Bind, so that what is wrong with the address is known before a model is loaded."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         what = f"cannot listen there ({getattr(error, 'strerror', None) or error})"
         fix = "give another --host or --port"
         raise MmpipeError("system", what, where=f"{host}:{port}", fix=fix) from None
+    # asyncio sees to it for sockets of its own making only; else each answer's second packet waits for 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:
@@ -54,6 +58,7 @@ def url_of(listener: socket.socket) -> str:
 
 def make(current: Current, limits: Limits, *, host: str, token: bytes | None) -> uvicorn.Server:
     """A server for `run([listener])`; SIGTERM and SIGINT let it finish what is under way."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs what strangers send
     hosts = LOOPBACK | {host.lower()} if is_loopback(host) else None
     app = create_app(current, limits, hosts=hosts, token=token)
     config = uvicorn.Config(

@@ -126,8 +126,8 @@ class Service:
         features = {}
         if files:
             assert self.decoders is not None
-            decoding = self.decoders.extract(files, predictor.bundle.preprocessing)
-            features = await asyncio.wrap_future(decoding)
+            settings = predictor.bundle.preprocessing
+            features = await asyncio.wrap_future(self.decoders.extract(files, settings))
         return await self.batcher.ask(Question(predictor, features, sample.text, explain))
 
     def _changed(self, result: str) -> None:
@@ -149,3 +149,4 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> R
     finally:
         task.cancel()
         gone.cancel()
+        del task, gone  # an error of the task holds this frame, which would hold the task: a circle

@@ -59,24 +59,27 @@ async def _multipart(request: Request, body: Body, boundary: bytes, limits: Limi
     if not boundary:
         raise Refused("http-body", "multipart/form-data without a boundary")
     check_declared(request, limits.max_multipart_bytes)
+    form = _Form(limits)
     try:
-        form = _Form(boundary, limits)
+        parser = form.parser(boundary)
         while piece := await body.piece(limits.max_multipart_bytes):
-            form.parser.write(piece)
+            parser.write(piece)
+        if not form.ended:
+            raise Refused("http-body", "ends early: the closing boundary is missing")
+        return {name: bytes(data) for name, data in form.parts.items() if data or name not in form.unchosen}
     except FormParserError as error:
         raise Refused("http-body", f"is no multipart/form-data ({error})") from None
-    if not form.ended:
-        raise Refused("http-body", "ends early: the closing boundary is missing")
-    return {name: bytes(data) for name, data in form.parts.items() if data or name not in form.unchosen}
+    finally:
+        form.parts.clear()  # at once, and not when the last that refers to them is gone
 
 
 class _Form:
-    """The parts of a multipart body, growing as pieces are written to `parser`.
+    """The parts of a multipart body, growing as a parser calls back.
 
     `unchosen`: parts with an empty file name, as browsers send where no file was chosen.
     """
 
-    def __init__(self, boundary: bytes, limits: Limits) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.parts: dict[str, bytearray] = {}
         self.unchosen: set[str] = set()
         self.ended = False
@@ -84,7 +87,10 @@ class _Form:
         self._headers: dict[bytes, bytes] = {}
         self._field = self._value = b""
         self._name = ""
-        self.parser = MultipartParser(
+
+    def parser(self, boundary: bytes) -> MultipartParser:
+        """What is written to it arrives here. Raises FormParserError for an odd boundary."""
+        return MultipartParser(
             boundary,
             {
                 "on_part_begin": self._begin,
@@ -132,12 +138,14 @@ class _Form:
 async def _json(request: Request, body: Body, limits: Limits) -> dict[str, bytes]:
     check_declared(request, limits.max_json_bytes)
     data = bytearray()
-    while piece := await body.piece(limits.max_json_bytes):
-        data += piece
     try:
+        while piece := await body.piece(limits.max_json_bytes):
+            data += piece
         members = _flat_object(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Refused("http-body", f"is no UTF-8 at byte {error.start}") from None
+    finally:
+        data.clear()
     given = {KEYS[key]: value for key, value in members.items() if value is not None}
     return {
         name: value.encode("utf-8", "surrogatepass") if name == "text" else _decoded(name, value)
