@@ -13,3 +13,11 @@ os.environ.pop("MMPIPE_DEBUG", None)
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def retrainable(tmp_path_factory):
+    """A small workspace, reproduced and committed; copy it (`retrained.copy`) and leave it as it is."""
+    import retrained
+
+    return retrained.make(tmp_path_factory.mktemp("retrainable") / "w")

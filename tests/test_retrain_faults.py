@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,7 +180,8 @@ def test_both_want_the_very_same_at_once(prepared, tmp_path):
     assert outcome["changed"] == []
 
 
-def test_only_new_samples_are_extracted(workspace, tmp_path):
+def test_only_new_samples_are_extracted(prepared, workspace, tmp_path):
+    shutil.copytree(prepared.root / ".mmpipe/store", workspace.root / ".mmpipe/store")
     folder = tmp_path / "landing"
     (folder / "f").mkdir(parents=True)
     corpus = workspace.root / "data/corpus"
@@ -202,3 +204,17 @@ def test_only_new_samples_are_extracted(workspace, tmp_path):
     assert outcome["after"]["ingest"]["rows_in"] == outcome["before"]["ingest"]["rows_in"] + 3
     again = finish(start(workspace, {"landing": str(folder)}))
     assert set(workspace.computed(again["said"])) == set()
+
+
+def test_the_command_with_the_real_gate(workspace):
+    """The first model is promoted; one that has learned nothing is refused, and the champion stays."""
+    first = workspace.run("mmpipe", "run", "--json")
+    assert json.loads(first.stdout)["status"] == "promoted"
+    assert "code | Running stage 'code':" in first.stderr
+    worse = workspace.run("mmpipe", "run", "--json", "--set", "train.lr=1e-9", check=False)
+    outcome = json.loads(worse.stdout)
+    assert (worse.returncode, outcome["status"]) == (5, "refused")
+    assert outcome["verdict"]["champion"] == "fusion@v1.0.0" and outcome["reason"] in worse.stderr
+    assert workspace.run("git", "tag").stdout.split() == ["fusion#prod#1", "fusion@v1.0.0"]
+    again = workspace.run("mmpipe", "run", "--set", "train.lr=1e-9")
+    assert "retrain/2 is this very model already" in again.stdout

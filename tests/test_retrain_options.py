@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -24,6 +26,14 @@ def test_what_the_gate_is_asked_are_parameters_of_its_section():
     assert set(GateWishes.model_fields) <= set(asked)
     given = Options(set={"train.lr": 1.0}, gate=GateWishes(rule="not_worse", min_gain=-0.01))
     assert given.overrides() == {"train.lr": 1.0, "gate.rule": "not_worse", "gate.min_gain": -0.01}
+
+
+def test_the_process_that_schedules_stays_small():
+    """What is heavy is loaded by the steps, in processes of their own."""
+    heavy = ("torch", "dvc", "gto", "pyarrow", "numpy", "cv2", "ruamel", "prefect")
+    code = f"import sys, mmpipe.retrain.run; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

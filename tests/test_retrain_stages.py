@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from retrained import ORDER, call, commit, copy, make, results, state
+from retrained import ORDER, call, commit, copy, results, state
 from workspace import set_params
 
 from mmpipe.processes import alive
@@ -77,14 +77,9 @@ def test_a_folder_and_what_is_in_it_are_read_together():
     assert [stage.reads(path) for path in ("data/rawer", "out/x", "out/y.json")] == [False, False, False]
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("stages") / "w")
-
-
 @pytest.fixture
-def workspace(prepared, tmp_path):
-    return copy(prepared, tmp_path / "w")
+def workspace(retrainable, tmp_path):
+    return copy(retrainable, tmp_path / "w")
 
 
 @pytest.fixture
