@@ -23,6 +23,7 @@ from flows import pictures
 from flows.settings import Place
 from flows.speaking import logger
 from mmpipe import paths
+from mmpipe.errors import MmpipeError
 from mmpipe.retrain import summary
 from mmpipe.retrain.outcome import Outcome
 from mmpipe.retrain.stages import Line
@@ -57,18 +58,19 @@ async def progress(name: str, tell: Line) -> AsyncIterator[Line]:
 
 
 async def of_stage(tree: Worktree, name: str) -> None:
-    """Pictures and report of a stage that has just run, while its worktree is there."""
+    """Pictures and report of a stage that has just run, while its worktree is there; never a failure."""
     if not _in_run():
         return
-    if name == "train":
-        for quantity, uri in pictures.curves(tree.root).items():
-            await _made(acreate_image_artifact(uri, key=f"curve-{_key(quantity)}", description=quantity))
-    elif name == "bundle":
-        uri = pictures.confusion(tree.root)
-        if uri:
+    try:
+        if name == "train":
+            for quantity, uri in pictures.curves(tree.root).items():
+                await _made(acreate_image_artifact(uri, key=f"curve-{_key(quantity)}", description=quantity))
+        elif name == "bundle" and (uri := pictures.confusion(tree.root)):
             await _made(acreate_image_artifact(uri, key="confusion", description="Confusion, test samples"))
-    elif name == "report" and (tree.root / paths.REPORT).is_file():
-        await _made(_report(tree))
+        elif name == "report":
+            await _made(_report(tree))
+    except (MmpipeError, OSError, LookupError, ValueError) as error:
+        logger().warning("no picture of %s: %s", name, error)
 
 
 async def of_outcome(outcome: Outcome) -> None:

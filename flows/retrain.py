@@ -47,22 +47,17 @@ class StageFailedError(MmpipeError):
 
 async def is_transient(_task: object, _run: object, state: State[Any]) -> bool:
     """Whether a failed stage is to be tried again."""
-    try:
-        await state.aresult()
-    except StageFailedError as error:
-        return error.result.exit_status == TRANSIENT
-    except MmpipeError:
-        return False
-    return False
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, StageFailedError) and error.result.exit_status == TRANSIENT
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="snapshot")
 async def snapshot(tree: Worktree, options: Options, say: Say) -> dict[str, Any]:
     """Fix the parameters and the data that all stages will see."""
     return await run.snapshot(tree, options, say)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="plan")
 async def plan(tree: Worktree, say: Say) -> list[Stage]:
     """Ask DVC which stages there are, and which of them changed."""
     return await run.plan(tree, say)
@@ -100,20 +95,20 @@ async def skipped(
     return _named("Skipped", "a stage before it failed", result)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="gate")
 async def gate(tree: Worktree, say: Say) -> dict[str, Any]:
     """Compare the new model with the champion."""
     return await Steps().judge(tree, say)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="publish")
 async def publish(tree: Worktree, verdict: Mapping[str, Any], say: Say, *, dry_run: bool) -> dict[str, Any]:
     """Give the new model its version: tag, `dvc push`, `git push`."""
     found: dict[str, Any] = await Steps().publish(tree, verdict, say, dry_run=dry_run)
     return found
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="promote")
 async def promote(tree: Worktree, version: str, why: str, say: Say) -> dict[str, Any]:
     """Give the stage `prod` to the new version."""
     found: dict[str, Any] = await Steps().promote(tree, version, why, say)

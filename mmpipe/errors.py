@@ -102,6 +102,13 @@ FIXES: dict[str, str] = {
     "disk-full": "free space there; the same command then goes on from here",
     "memory-full": "close other programs, or lower train.batch_size; the same command then goes on from here",
     "system": "look at the path named: its disk, permissions and limits",
+    # the server and its schedules
+    "schedule-extra": "pip install 'mmpipe[schedule]'",
+    "server-missing": "start it in this folder: mmpipe ui",
+    "server-down": "read its log, which is named above, then start again: mmpipe ui",
+    "server-slow": "read its log, which is named above; on a busy machine start again: mmpipe ui",
+    "port-taken": "choose another: mmpipe ui --port 4300",
+    "not-reproduced": "compare the libraries' versions and the hardware that the model's card names",
     "internal": "a mistake in mmpipe: run again with MMPIPE_DEBUG=1 and report what it prints",
     "command-failed": "read the command's own words above",
     "command-missing": "install it with the package manager of the system",
