@@ -61,12 +61,6 @@ async def ensure(webhook: str | None) -> None:
             await client.create_automation(wanted)
 
 
-async def known_deployments() -> set[str]:
-    """The names of the deployments that the server has already."""
-    async with get_client() as client:
-        return {found.name for found in await client.read_deployments()}
-
-
 def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timedelta | None = None) -> Any:
     return AutomationCore(
         name=f"mmpipe: alarm, {state}",

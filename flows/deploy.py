@@ -2,7 +2,19 @@
 
 import asyncio
 import os
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
 
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.flows import Flow
 from prefect.runner import Runner
@@ -22,34 +34,58 @@ NIGHTLY, WEEKLY, OFTEN = "0 3 * * *", "0 4 * * 0", "*/5 * * * *"
 """Schedules that are there from the start, paused."""
 
 
-async def deployments() -> list[RunnerDeployment]:
-    """All that the UI offers. Their schedules are paused until somebody wants them."""
+OFFERED: tuple[tuple[Flow[Any, Any], str, str | None], ...] = (
+    (retrain, "Retrain, judge, publish and promote.", NIGHTLY),
+    (watch, "Retrain when enough new samples have landed.", OFTEN),
+    (reproduce_champion, "Prove that the champion can be made again.", WEEKLY),
+    (predict, "Predict a table of samples.", None),
+)
+"""All that the UI offers."""
+
+
+async def deployments(known: Collection[str] = ()) -> list[RunnerDeployment]:
+    """One a flow. A new one has its schedule, paused; of those `known` to the server schedules are left alone."""
     return [
-        await _deployed(retrain, "Retrain, judge, publish and promote.", NIGHTLY),
-        await _deployed(watch, "Retrain when enough new samples have landed.", OFTEN),
-        await _deployed(reproduce_champion, "Prove that the champion can be made again.", WEEKLY),
-        await _deployed(predict, "Predict a table of samples.", None),
+        await _deployed(flow, words, None if flow.name in known else cron) for flow, words, cron in OFFERED
     ]
 
 
 async def serve() -> None:
     """Register the deployments and run what is due, until SIGTERM.
 
-    Schedules that the server has already are left as they are: people change them there.
+    Schedules that the server has already are left as they are: people change them there. Of the scheduled runs
+    that were missed meanwhile, one is made up for.
     """
     await alarms.ensure(os.environ.get(alarms.WEBHOOK) or None)
-    known = await alarms.known_deployments()
     runner = Runner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
-    for deployment in await deployments():
-        if deployment.name in known:
-            deployment.schedules = None
-        await runner.aadd_deployment(deployment)
+    async with get_client() as client:
+        missed = await missed_runs(client)
+        for deployment in await deployments({found.name for found in await client.read_deployments()}):
+            identity = await runner.aadd_deployment(deployment)
+            if deployment.name in missed:  # registering took them away
+                await client.create_flow_run_from_deployment(identity, parameters=missed[deployment.name])
     await runner.start()
 
 
-async def _deployed(flow: Flow, words: str, cron: str | None) -> RunnerDeployment:  # type: ignore[type-arg]
+async def missed_runs(client: PrefectClient) -> dict[str, dict[str, Any]]:
+    """The deployments with scheduled runs that are overdue: name → parameters of the last one of each."""
+    due = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+    )
+    order = FlowRunSort.EXPECTED_START_TIME_ASC
+    runs = await client.read_flow_runs(flow_run_filter=due, sort=order)
+    names = {found.id: found.name for found in await client.read_deployments()}
+    return {
+        names[run.deployment_id]: run.parameters
+        for run in runs
+        if run.auto_scheduled and run.deployment_id in names
+    }
+
+
+async def _deployed(flow: Flow[Any, Any], words: str, cron: str | None) -> RunnerDeployment:
     schedule = {"schedules": [Cron(cron, timezone="UTC", active=False, slug="default")]} if cron else {}
-    return await flow.ato_deployment(
+    deployment = await flow.ato_deployment(
         flow.name,
         description=words,
         version=__version__,
@@ -57,6 +93,9 @@ async def _deployed(flow: Flow, words: str, cron: str | None) -> RunnerDeploymen
         entrypoint_type=EntrypointType.MODULE_PATH,
         **schedule,  # type: ignore[arg-type]
     )
+    if cron is None:  # an empty list would take away what people have set
+        deployment.model_fields_set.discard("schedules")
+    return deployment
 
 
 if __name__ == "__main__":

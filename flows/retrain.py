@@ -230,10 +230,15 @@ def _schedule(options: Options) -> str:
 
 
 def _named(name: str, message: str, data: Any = None) -> Any:
-    """A state with a name of ours, or just the data where no engine runs this."""
-    if TaskRunContext.get() is None and FlowRunContext.get() is None:
-        return data if data is not None else message
-    return Completed(name=name, message=message, data=data)
+    """A state with a name of ours, or just the data where no engine runs this.
+
+    Prefect would write a flow's own data to disk: only tasks hand it on.
+    """
+    if TaskRunContext.get() is not None:
+        return Completed(name=name, message=message, data=data)
+    if FlowRunContext.get() is not None:
+        return Completed(name=name, message=message)
+    return data if data is not None else message
 
 
 def _plain(value: StageResult | State[StageResult]) -> StageResult:
