@@ -1,1 +1,1 @@
-"""Scheduled retraining for Prefect: it decides when, shows and alarms; the work itself is `mmpipe.retrain`."""
+"""Scheduled retraining: Prefect decides when, shows and alarms; the work itself is `mmpipe.retrain`."""

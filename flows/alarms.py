@@ -20,13 +20,14 @@ SILENT_S = 90
 REFUSALS, REFUSED_WITHIN = 3, timedelta(days=30)
 SUBJECT = "mmpipe: {{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
-KINDS = ("custom-webhook", "webhook", "slack-webhook", "ms-teams-webhook", "mattermost-webhook", "discord-webhook")
+KINDS = ("custom-webhook", "slack-webhook", "ms-teams-webhook", "mattermost-webhook", "discord-webhook")
 _RUN = "prefect.flow-run"
 
 
 def automations(notify: ActionTypes) -> list[AutomationCore]:
     """All that there are; `notify` is what an alarm does."""
-    dead = ChangeFlowRunState(state=StateType.CRASHED, message=f"No sign of life for {SILENT_S} s.")
+    words = f"No sign of life for {SILENT_S} s."
+    dead = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=words, force=False)
     return [
         AutomationCore(
             name="mmpipe: dead runs are crashed",
@@ -34,7 +35,7 @@ def automations(notify: ActionTypes) -> list[AutomationCore]:
             trigger=EventTrigger(
                 after={f"{_RUN}.heartbeat"},
                 expect={f"{_RUN}.*"},
-                match={"prefect.resource.id": f"{_RUN}.*"},  # type: ignore[arg-type]
+                match={"prefect.resource.id": f"{_RUN}.*"},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -67,7 +68,7 @@ def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timed
         description=f"Told after {threshold} in {within.days} days." if within else "Told each time.",
         trigger=EventTrigger(
             expect={f"{_RUN}.{state.capitalize()}"},
-            match={"prefect.resource.id": f"{_RUN}.*"},  # type: ignore[arg-type]
+            match={"prefect.resource.id": f"{_RUN}.*"},
             posture=Posture.Reactive,
             threshold=threshold,
             within=within or timedelta(0),
@@ -77,8 +78,9 @@ def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timed
 
 
 async def _save(webhook: str) -> None:
+    told = {"subject": "{{subject}}", "text": "{{body}}"}
     block = CustomWebhookNotificationBlock(
-        name=BLOCK, url=webhook, json_data={"subject": "{{subject}}", "text": "{{body}}"}
+        name=BLOCK, url=webhook, json_data=told, headers=None, cookies=None
     )
     await _awaited(block.save(BLOCK, overwrite=True))
 
@@ -98,5 +100,3 @@ async def _notification() -> ActionTypes:
 async def _awaited(found: Any) -> Any:
     """Prefect's methods of two natures: a coroutine within an event loop."""
     return await found if hasattr(found, "__await__") else found
-
-

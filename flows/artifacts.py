@@ -1,4 +1,4 @@
-"""What a run leaves in the UI: summary, metrics, verdict, pictures, progress; a server that is away is borne."""
+"""What a run leaves in the UI: summary, metrics, verdict, pictures, progress; without a server, nothing."""
 
 import asyncio
 import re
@@ -65,8 +65,10 @@ async def of_stage(tree: Worktree, name: str) -> None:
         if name == "train":
             for quantity, uri in pictures.curves(tree.root).items():
                 await _made(acreate_image_artifact(uri, key=f"curve-{_key(quantity)}", description=quantity))
-        elif name == "bundle" and (uri := pictures.confusion(tree.root)):
-            await _made(acreate_image_artifact(uri, key="confusion", description="Confusion, test samples"))
+        elif name == "bundle" and (matrix := pictures.confusion(tree.root)):
+            await _made(
+                acreate_image_artifact(matrix, key="confusion", description="Confusion, test samples")
+            )
         elif name == "report":
             await _made(_report(tree))
     except (MmpipeError, OSError, LookupError, ValueError) as error:
@@ -77,8 +79,8 @@ async def of_outcome(outcome: Outcome) -> None:
     """The summary of the run; where it got so far, metrics against the champion, verdict and new tag."""
     if not _in_run():
         return
-    text = summary.markdown(outcome)
-    await _made(acreate_markdown_artifact(text, key="summary", description=f"{outcome.run}: {outcome.status}"))
+    text, title = summary.markdown(outcome), f"{outcome.run}: {outcome.status}"
+    await _made(acreate_markdown_artifact(text, key="summary", description=title))
     if rows := metrics_table(outcome):
         await _made(acreate_table_artifact(rows, key="metrics", description="New model against champion"))
     if outcome.verdict is not None:
@@ -162,5 +164,3 @@ def _in_run() -> bool:
 def _key(name: str) -> str:
     """Prefect's keys: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-

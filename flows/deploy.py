@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
@@ -15,10 +14,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
-from prefect.flows import Flow
+from prefect.deployments.runner import RunnerDeployment
+from prefect.flows import EntrypointType, Flow
 from prefect.runner import Runner
 from prefect.schedules import Cron
+from prefect.types._datetime import now
 
 from flows import alarms
 from flows.batch import predict
@@ -44,7 +44,7 @@ OFFERED: tuple[tuple[Flow[Any, Any], str, str | None], ...] = (
 
 
 async def deployments(known: Collection[str] = ()) -> list[RunnerDeployment]:
-    """One a flow. A new one has its schedule, paused; of those `known` to the server schedules are left alone."""
+    """One a flow. A new one has its schedule, paused; those `known` to the server keep what they have."""
     return [
         await _deployed(flow, words, None if flow.name in known else cron) for flow, words, cron in OFFERED
     ]
@@ -53,8 +53,8 @@ async def deployments(known: Collection[str] = ()) -> list[RunnerDeployment]:
 async def serve() -> None:
     """Register the deployments and run what is due, until SIGTERM.
 
-    Schedules that the server has already are left as they are: people change them there. Of the scheduled runs
-    that were missed meanwhile, one is made up for.
+    Schedules that the server has already are left as they are: people change them there. Scheduled runs that
+    were missed meanwhile are made up for by one.
     """
     await alarms.ensure(os.environ.get(alarms.WEBHOOK) or None)
     runner = Runner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
@@ -71,7 +71,7 @@ async def missed_runs(client: PrefectClient) -> dict[str, dict[str, Any]]:
     """The deployments with scheduled runs that are overdue: name → parameters of the last one of each."""
     due = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC")),
     )
     order = FlowRunSort.EXPECTED_START_TIME_ASC
     runs = await client.read_flow_runs(flow_run_filter=due, sort=order)

@@ -33,7 +33,8 @@ async def reproduce_champion(champion: str = registering.CHAMPION) -> Any:
     except LockedError as error:
         return Completed(name="Skipped", message=error.what)
     if outcome.bundle_sha256 != version.bundle_sha256:
-        what = f"gave {outcome.bundle_sha256[:12] or outcome.reason}, its tag says {version.bundle_sha256[:12]}"
+        found = outcome.bundle_sha256[:12] or outcome.reason
+        what = f"gave {found}, its tag says {version.bundle_sha256[:12]}"
         raise VerificationError("not-reproduced", what, where=version.tag)
     return Completed(name="Reproduced", message=f"{version.tag} is {outcome.bundle_sha256[:12]} again")
 

@@ -18,7 +18,7 @@ def serve(place: Place) -> str:
     class Handler(BaseHTTPRequestHandler):
         """GET /<number>.html, nothing else."""
 
-        def do_GET(self) -> None:  # noqa: N802 (the library's name)
+        def do_GET(self) -> None:
             """The page, 401 without the password, 404 for all else."""
             if not hmac.compare_digest(self.headers.get("Authorization", ""), f"Basic {token}"):
                 self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="mmpipe"'})

@@ -11,8 +11,9 @@ from typing import Any
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows import artifacts
 from flows.speaking import tell
@@ -71,10 +72,15 @@ async def plan(tree: Worktree, say: Say) -> list[Stage]:
     retry_delay_seconds=RETRY_DELAY_S,
     retry_condition_fn=is_transient,
 )
-async def stage(  # noqa: PLR0913 (`after` is for the graph of the run)
-    tree: Worktree, name: str, tell: Line, *, force: bool, after: Mapping[str, StageResult]
-) -> StageResult | State[StageResult]:
-    """Let DVC bring one stage up to date. Raises StageFailedError."""
+async def stage(
+    tree: Worktree,
+    name: str,
+    tell: Line,
+    *,
+    force: bool,
+    after: Mapping[str, StageResult],  # noqa: ARG001 (the engine draws the graph by it)
+) -> Any:
+    """Let DVC bring one stage up to date: a StageResult, or a state with one. Raises StageFailedError."""
     async with artifacts.progress(name, tell) as heard:
         result = await stages.run_stage(tree, name, heard, force=force)
     if result.status == "failed":
@@ -87,8 +93,11 @@ async def stage(  # noqa: PLR0913 (`after` is for the graph of the run)
 
 @task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
 async def skipped(
-    name: str, result: StageResult, *, after: Mapping[str, StageResult]
-) -> StageResult | State[StageResult]:
+    name: str,  # noqa: ARG001 (the name of the task run)
+    result: StageResult,
+    *,
+    after: Mapping[str, StageResult],  # noqa: ARG001 (the engine draws the graph by it)
+) -> Any:
     """Show a stage that is not run: nothing that it reads changed, or one before it failed."""
     if result.status == "cached":
         return _named("Cached", "nothing that it reads changed", result)

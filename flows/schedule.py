@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ from mmpipe.errors import NotFoundError, UsageError
 from mmpipe.stages.process import run
 
 ACTIONS = ("list", "pause", "resume", "remove")
-AHEAD = 3
-"""So many of the next times are told."""
 
 
 def main() -> None:
     """Do what the command line says in the server of the workspace that is the current folder.
 
-    Raises NotFoundError `server-missing` where none runs, UsageError `usage` for a cron line or time zone that
-    is none.
+    Raises NotFoundError `server-missing` where none runs, UsageError `usage` for a cron line or time
+    zone that is none.
     """
     wishes = _wishes()
     place = Place(Path.cwd())
@@ -81,18 +78,7 @@ def _told(found: Any, flow: str) -> dict[str, Any]:
         "when": cron or (f"every {every.total_seconds():.0f} s" if every else str(schedule)),
         "timezone": getattr(schedule, "timezone", None) or "UTC",
         "active": found.active,
-        "next": _next(cron, getattr(schedule, "timezone", None)) if cron and found.active else [],
     }
-
-
-def _next(cron: str, timezone: str | None) -> list[str]:
-    """The next times, in the schedule's own time zone."""
-    from zoneinfo import ZoneInfo
-
-    from prefect._vendor.croniter import croniter
-
-    times = croniter(cron, datetime.now(UTC).astimezone(ZoneInfo(timezone or "UTC")))
-    return [times.get_next(datetime).isoformat(timespec="minutes") for _ in range(AHEAD)]
 
 
 def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -101,8 +87,7 @@ def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     for one in found:
         state = "" if one["active"] else "  paused"
-        after = f"  next {', '.join(one['next'])}" if one["next"] else ""
-        sys.stdout.write(f"{one['flow']}  {one['when']}  {one['timezone']}{state}{after}\n")
+        sys.stdout.write(f"{one['flow']}  {one['when']}  {one['timezone']}{state}\n")
     if not found:
         sys.stdout.write("no schedule\n")
 
