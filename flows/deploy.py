@@ -15,10 +15,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
-from prefect.flows import EntrypointType, Flow
+from prefect.flows import Flow
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types._datetime import now
+from prefect.types.entrypoint import EntrypointType
 
 from flows import alarms
 from flows.batch import predict

@@ -1,6 +1,6 @@
 """The command line: all commands, and its entry point."""
 
-from mmpipe.commands import predict, pull, schedule, workspace  # noqa: F401  (each adds its commands)
+from mmpipe.commands import gate, models, predict, pull, schedule, workspace  # noqa: F401  (they add commands)
 from mmpipe.commands.console import app
 
 

@@ -61,7 +61,7 @@ def read_guarded(path: Path, *, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise SampleError("file-too-large", f"{status.st_size:,} bytes, {max_bytes:,} are allowed")
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            data = file.read(max_bytes + 1)
+            data = file.read(min(max_bytes, status.st_size) + 1)  # at once: memory for so many is set aside
             while len(data) < status.st_size and (more := file.read(max_bytes + 1 - len(data))):
                 data += more
     except OSError as error:

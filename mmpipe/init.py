@@ -10,7 +10,7 @@ from typing import Any
 from mmpipe import guess, manifest, params, paths, vcs
 from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
 from mmpipe.files import canonical_json, safe_join, write_bytes
-from mmpipe.manifest import Row
+from mmpipe.manifest import BadRow, Row
 
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -70,14 +70,15 @@ def _choose(root: Path, source: Path | None, corpus: str, target: str | None) ->
         )
     table = _table(source)
     columns = _columns(table, target) if table.is_file() else {}
-    rows = [row for row in manifest.read(table, columns or manifest.COLUMNS) if isinstance(row, Row)]
+    found = manifest.read(table, columns or manifest.COLUMNS)
+    rows = [row for row in found if isinstance(row, Row)]
     if not rows:
         raise InvalidError("manifest-empty", "has no rows", where=str(table))
     place, copied = _copy(root / paths.RAW, table, rows)
     data: dict[str, Any] = {"manifests": [place.relative_to(root).as_posix()]}
     sections = {**guess.sizes(rows), "data": data | ({"columns": columns} if columns else {})}
     return params.Params.model_validate(values | sections), Made(
-        root, len(rows), copied, columns, _notes(rows)
+        root, len(rows), copied, columns, [*_notes(rows), *_left_out(found)]
     )
 
 
@@ -85,13 +86,15 @@ def _table(source: Path) -> Path:
     """A table; or a folder: its only table, else the folder itself with its subfolders as classes."""
     if not source.exists():
         raise NotFoundError("manifest-missing", "does not exist", where=str(source), fix="correct --from")
-    if source.is_file():
-        return source
-    tables = sorted(path for path in source.iterdir() if path.suffix.lower() in TABLES)
+    inside = sorted(source.iterdir()) if source.is_dir() else []
+    tables = [path for path in inside if path.suffix.lower() in TABLES]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise UsageError("usage", f"holds several tables ({names}): name one of them", where=str(source))
-    return tables[0] if tables else source
+    table = tables[0] if tables else source
+    if any("\ud800" <= letter <= "\udfff" for letter in table.name):
+        raise UsageError("usage", "its name is not UTF-8", where=str(table), fix="rename it")
+    return table
 
 
 def _columns(table: Path, target: str | None) -> dict[str, str | None]:
@@ -105,15 +108,24 @@ def _copy(raw: Path, table: Path, rows: Sequence[Row]) -> tuple[Path, int]:
     """Copy a manifest and the files it names below `raw`; what lies there already stays as it is."""
     if table.resolve().is_relative_to(raw.resolve()):
         return raw / table.resolve().relative_to(raw.resolve()), 0
-    whole = table.is_dir()
-    names = sorted(set(_names(rows)))
-    goal = raw / table.name if whole else raw
-    wanted = [(table if whole else table.parent, goal, name) for name in names]
-    wanted += [] if whole else [(table.parent, raw, table.name)]
-    for origin, folder, name in wanted:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(origin / name, folder / name)
-    return goal if whole else raw / table.name, len(wanted)
+    origin, goal = (table, raw / table.name) if table.is_dir() else (table.parent, raw)
+    if _place(raw, table.name) is None:
+        what = "is a link out of the workspace"
+        raise InvalidError("workspace-exists", what, where=str(raw / table.name), fix="remove it")
+    names = sorted({*_names(rows), *([] if table.is_dir() else [table.name])})
+    copies = {name: place for name in names if (place := _place(goal, name)) is not None}
+    for name, place in copies.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin / name, place)
+    return raw / table.name, len(copies)
+
+
+def _place(folder: Path, name: str) -> Path | None:
+    """Where a copy goes; None where the name, harmless where it comes from, leads out of `folder`."""
+    try:
+        return safe_join(folder, name)
+    except SampleError:
+        return None  # ingest will put the row aside and say why
 
 
 def _names(rows: Sequence[Row]) -> Iterator[str]:
@@ -137,6 +149,12 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     classes = len({row.target for row in rows if row.target is not None})
     had = ", ".join(f"{count} with {name}" for name, count in counts.items() if count)
     return [f"{len(rows)} rows: {had}; {classes} different labels"]
+
+
+def _left_out(found: Sequence[Row | BadRow]) -> list[str]:
+    """Rows that ingest would put aside at once; of a folder, they are not copied."""
+    bad = [row for row in found if isinstance(row, BadRow)]
+    return [f"{len(bad)} more are no samples, such as {bad[0].id}: {bad[0].what}"] if bad else []
 
 
 def _keep_foreign(path: Path, text: str) -> None:

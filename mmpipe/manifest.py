@@ -2,14 +2,16 @@
 
 import difflib
 import math
+import os
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mmpipe import manifest_records
-from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.errors import InvalidError, NotFoundError, SampleError
+from mmpipe.files import safe_join
 from mmpipe.media.sniff import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS
 from mmpipe.schema import SPLITS
 
@@ -74,7 +76,8 @@ class BadRow:
 def read(path: Path, columns: Mapping[str, str | None] = COLUMNS) -> list[Row | BadRow]:
     """All rows in the file's order; those of a folder in the order of their names.
 
-    Raises NotFoundError `manifest-missing`, InvalidError `manifest-format` or `manifest-columns`.
+    Raises NotFoundError `manifest-missing`, InvalidError `manifest-format`, `manifest-columns` or
+    `manifest-too-large`.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -102,7 +105,7 @@ def _present(path: Path, columns: Mapping[str, str | None], names: Collection[st
             f"none of the columns {', '.join(repr(columns[k]) for k in _MODALITY_KEYS if columns.get(k))}"
         )
     if problems:
-        listed = ", ".join(map(repr, names))
+        listed = ", ".join(map(repr, names)) or "none"
         hint = " (are the cells separated by ';' or tabs? commas are needed)" if len(names) == 1 else ""
         what = f"has {'; '.join(problems)}; its columns are {listed}{hint}"
         raise InvalidError("manifest-columns", what, where=str(path))
@@ -165,34 +168,65 @@ def _is_unicode(text: str) -> bool:
 
 
 def _read_folder(folder: Path) -> list[Row | BadRow]:
-    """`folder/class/name.png`, `.txt` and `.wav` → one row, with id `class/name`; hidden files are none."""
+    """`folder/class/name.png`, `.txt` and `.wav` → one row, with id `class/name`; hidden files are none.
+
+    A file that is no part of a sample is a row of its own, and so is a link to a folder: none is followed.
+    """
     source = folder.as_posix()
-    files = sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    rows: dict[str, Row | BadRow] = {}
-    for file in files:
-        name = file.with_suffix("").as_posix()
-        number = len(rows) + 1
-        key = _EXTENSIONS.get(file.suffix.lower())
-        known = rows.get(name, Row(source, number, folder, name, target=file.parts[0]))
-        if len(file.parts) < 2:
-            rows[f"{name}{file.suffix}"] = BadRow(
-                source, number, file.name, "row-no-target", "lies in no class folder"
-            )
-        elif not _is_unicode(name):
-            shown = file.as_posix().encode("utf-8", "backslashreplace").decode()
-            rows[name] = BadRow(source, number, shown, "row-malformed", "its name is not UTF-8")
-        elif key is None:
-            what = f"{file.as_posix()!r} has an extension that tells no modality"
-            rows[f"{name}{file.suffix}"] = BadRow(source, number, file.as_posix(), "file-unknown", what)
-        elif isinstance(known, BadRow):
-            continue
-        elif getattr(known, key) is not None:
-            what = f"{getattr(known, key)!r} and {file.as_posix()!r} are the same modality of one sample"
-            rows[name] = BadRow(source, known.row, name, "row-ambiguous", what)
-        else:
-            rows[name] = replace(known, **{key: file.as_posix()})  # type: ignore[arg-type]
+    rows: dict[tuple[str, bool], Row | BadRow] = {}  # by name and whether that is a sample's
+    for file in sorted(_listed(folder)):
+        fault = _fault_of_name(folder, file)
+        name = (file if fault else file.with_suffix("")).as_posix()
+        known = rows.get((name, not fault))
+        number = known.row if known else len(rows) + 1
+        if fault:
+            rows[name, False] = BadRow(source, number, _shown(file), *fault)
+        elif not isinstance(known, BadRow):
+            target = _cell("target", file.parts[0])
+            rows[name, True] = _with_file(known or Row(source, number, folder, name, target=target), file)
     return list(rows.values())
+
+
+def _listed(folder: Path) -> Iterator[Path]:
+    """Files below a folder, relative to it, and links to folders. An OSError ends it: no row gets lost."""
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*files, *links):
+            if not name.startswith("."):
+                yield Path(parent, name).relative_to(folder)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _fault_of_name(folder: Path, file: Path) -> tuple[str, str] | None:
+    """Code and words where a file's name says that it is no part of a sample."""
+    if not _is_unicode(file.as_posix()):
+        return "row-malformed", "its name is not UTF-8"
+    if (folder / file).is_dir():
+        try:
+            safe_join(folder, file.as_posix())
+        except SampleError as error:
+            return error.code, error.what
+        return "file-not-regular", f"{file.as_posix()!r} is a link to a folder, and none is followed"
+    if len(file.parts) < 2:
+        return "row-no-target", "lies in no class folder"
+    if file.suffix.lower() not in _EXTENSIONS:
+        return "file-unknown", f"{file.as_posix()!r} has an extension that tells no modality"
+    return None
+
+
+def _with_file(row: Row, file: Path) -> Row | BadRow:
+    """The row with one more file, or what is wrong where it has one of that modality."""
+    key, name = _EXTENSIONS[file.suffix.lower()], file.as_posix()
+    if getattr(row, key) is not None:
+        what = f"{getattr(row, key)!r} and {name!r} are the same modality of one sample"
+        return BadRow(row.source, row.row, row.id, "row-ambiguous", what)
+    return replace(row, **{key: name})  # type: ignore[arg-type]
+
+
+def _shown(file: Path) -> str:
+    """A name as an id: bytes that are not UTF-8 are written as `\\xe9`."""
+    return os.fsencode(file.as_posix()).decode("utf-8", "backslashreplace")

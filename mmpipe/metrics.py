@@ -79,7 +79,13 @@ def per_class(matrix: Ints) -> PerClass:
 def macro_f1(matrix: Ints) -> float:
     """Mean F1 over the classes that occur as target or prediction, as scikit-learn has it."""
     counts = (np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
-    return float(_mean_f1(*(count[None].astype(np.float64) for count in counts))[0])
+    return float(mean_f1(*(count[None].astype(np.float64) for count in counts))[0])
+
+
+def mean_f1(hits: Floats, support: Floats, predicted: Floats) -> Floats:
+    """(n, classes) counts of n confusion matrices → (n,) mean F1 over the classes that occur in each."""
+    total = support + predicted
+    return _ratio(_ratio(2 * hits, total).sum(axis=1), (total > 0).sum(axis=1))
 
 
 def nll(probabilities: Floats, targets: ArrayLike) -> float:
@@ -91,10 +97,15 @@ def nll(probabilities: Floats, targets: ArrayLike) -> float:
     return float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean())
 
 
+def bin_of(confidence: Floats, bins: int) -> Ints:
+    """In which of `bins` equal-width bins over (0, 1], open below, each confidence lies."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int) -> Reliability:
     """Mean confidence and accuracy of the samples in each of `bins` equal-width bins, open below."""
     sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    index = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    index = bin_of(sure, bins)
     count = np.bincount(index, minlength=bins)
     mean_sure, mean_right = (_ratio(np.bincount(index, of, bins), count) for of in (sure, right))
     return Reliability(mean_sure, mean_right, count.astype(np.int64))
@@ -120,15 +131,25 @@ def bootstrap(
     `columns` is (samples, k), `groups` (samples,) of any sortable values; `statistic` takes (n, k) sums and
     gives (n, statistics). Whole groups are drawn, as near-duplicates are not independent samples.
     """
+    sums = group_sums(columns, groups)
+    generator, share = np.random.default_rng(seed), np.full(len(sums), 1 / len(sums))
+    draws = (generator.multinomial(len(sums), share, size=size) for size in blocks(resamples, len(sums)))
+    return np.concatenate([statistic(draw @ sums) for draw in draws])
+
+
+def group_sums(columns: ArrayLike, groups: ArrayLike) -> Floats:
+    """(samples, k) summed within each group → (groups, k), in the order of the groups' names."""
     table = np.asarray(columns, np.float64)
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), table.shape[1]))
     np.add.at(sums, index, table)
-    generator = np.random.default_rng(seed)
-    share, step = np.full(len(names), 1 / len(names)), max(1, BLOCK // len(names))
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    draws = (generator.multinomial(len(names), share, size=size) for size in sizes)
-    return np.concatenate([statistic(draw @ sums) for draw in draws])
+    return sums
+
+
+def blocks(resamples: int, width: int) -> list[int]:
+    """How many resamples to draw at once, so that a block of them holds about `BLOCK` numbers."""
+    step = max(1, BLOCK // max(1, width))
+    return [min(step, resamples - start) for start in range(0, resamples, step)]
 
 
 def accuracy_and_macro_f1(
@@ -146,7 +167,7 @@ def accuracy_and_macro_f1(
 
     def both(sums: Floats) -> Floats:
         hits, support, predicted = np.split(sums, 3, axis=1)
-        return np.stack([hits.sum(axis=1) / support.sum(axis=1), _mean_f1(hits, support, predicted)], axis=1)
+        return np.stack([hits.sum(axis=1) / support.sum(axis=1), mean_f1(hits, support, predicted)], axis=1)
 
     values = both(columns.sum(axis=0, keepdims=True))[0]
     drawn = bootstrap(columns, groups, both, resamples=resamples, seed=seed)
@@ -172,15 +193,18 @@ def accuracy_gain(
     return _estimate(float(gain.mean()), drawn), p
 
 
+def rounded(value: Any) -> Any:
+    """A tree of lists and dicts with every float rounded to 6 digits, as JSON shows them."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def _estimate(value: float, draws: Floats) -> Estimate:
     low, high = np.percentile(draws, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
-
-
-def _mean_f1(hits: Floats, support: Floats, predicted: Floats) -> Floats:
-    """(n, classes) counts → (n,) mean F1 over the classes that occur."""
-    total = support + predicted
-    return _ratio(_ratio(2 * hits, total).sum(axis=1), (total > 0).sum(axis=1))
 
 
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:

@@ -8,15 +8,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from mmpipe import yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
-from mmpipe.rules import DataPath, OneOfN
+from mmpipe.judging import Evaluate, Gate
+from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
 # Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
 """
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 
 
 class Columns(Section):
@@ -63,9 +61,9 @@ class Ingest(Section):
 
     max_bad_fraction: Probability = 0.05
     """More bad rows than this stop the run with exit status 4."""
-    max_file_bytes: Positive = 100_000_000
+    max_file_bytes: Annotated[int, Field(ge=1, le=1 << 31)] = 100_000_000
     """Larger files are quarantined."""
-    max_pixels: Positive = 50_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=1 << 30)] = 50_000_000
     """Pictures with more pixels are refused before they are decoded."""
     max_duration_s: Annotated[float, Field(gt=0)] = 600.0
     """Longer recordings are quarantined."""
@@ -228,19 +226,6 @@ class Train(Section):
     """Also at the end of each epoch."""
 
 
-class Evaluate(Section):
-    """What is measured, and how surely."""
-
-    bootstrap: Annotated[int, Field(ge=10, le=100_000)] = 1_000
-    """Resamples for each 95 % interval."""
-    calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15
-    """Of the expected calibration error."""
-    batch_size: Positive = 256
-    """Samples at once."""
-    threads: Positive = 2
-    """CPU threads: part of the result, because they order its sums."""
-
-
 class Report(Section):
     """`reports/index.html`."""
 
@@ -263,6 +248,7 @@ class Params(Section):
     augment: Augment = Augment()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
     report: Report = Report()
 
 

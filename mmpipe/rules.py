@@ -1,12 +1,15 @@
-"""Rules for values of `params.yaml` that a type and a range cannot say."""
+"""Types of the values of `params.yaml`: ranges, and rules that a range cannot say."""
 
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from mmpipe import paths
 
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
 MAX_FOLDS = 20
 
 

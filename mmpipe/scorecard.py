@@ -88,7 +88,7 @@ def measure(
     }
     if rival := best_rival(scores):
         result["fusion_gain"] = _gain(scores, rival, resamples)
-    rounded: Numbers = _rounded(result)
+    rounded: Numbers = metrics.rounded(result)
     return rounded
 
 
@@ -229,11 +229,3 @@ def _prediction_rows(scores: Scores, labels: Sequence[str], temperature: float) 
         }
         for row in np.flatnonzero(scores.scored(scores.full))
     ]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value

@@ -11,7 +11,19 @@ from mmpipe import __version__, paths, schema, tables
 from mmpipe.cli import app
 
 COMMANDS = [info.callback.__name__ for info in app.registered_commands]
-HEAVY = ("torch", "cv2", "pyarrow", "dvc", "numpy", "pydantic", "ruamel", "soundfile", "matplotlib", "rich")
+HEAVY = (
+    "torch",
+    "cv2",
+    "pyarrow",
+    "dvc",
+    "gto",
+    "numpy",
+    "pydantic",
+    "ruamel",
+    "soundfile",
+    "matplotlib",
+    "rich",
+)
 
 
 def call(*arguments):
@@ -36,7 +48,10 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_there_are_commands():
-    assert {"init", "params", "quarantine", "samples", "predict", "unlock", "version"} <= set(COMMANDS)
+    assert {"init", "params", "gate", "quarantine", "samples", "predict", "unlock", "version"} <= set(
+        COMMANDS
+    )
+    assert {"publish", "promote", "rollback", "history", "models"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -66,6 +81,21 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
+def test_listing_models_imports_nothing_heavy(tmp_path):
+    source = f"""
+import sys
+from typer.testing import CliRunner
+from mmpipe.cli import app
+assert CliRunner().invoke(app, ["models"]).exit_code == 0
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout in ("[]\n", "['pydantic']\n")  # typer itself takes it to read options
+
+
 def test_version_is_the_packages():
     assert call("version").stdout.splitlines()[0] == f"mmpipe {__version__}"
     assert json.loads(call("version", "--json").stdout)["mmpipe"] == __version__
@@ -82,7 +112,15 @@ def test_version_is_the_packages():
         (["params"], 3, "mmpipe init DIR"),
         (["quarantine"], 3, "mmpipe init DIR"),
         (["samples"], 3, "mmpipe init DIR"),
+        (["gate"], 3, "mmpipe init DIR"),
         (["unlock"], 3, "there is no .dvc here or above"),
+        (["publish"], 5, "git-state"),
+        (["publish", "--bump", "most"], 2, "not one of"),
+        (["promote"], 5, "git-state"),
+        (["promote", "v1"], 2, "write fusion@v1.0.0"),
+        (["rollback", "--stage", "a b"], 2, "cannot be a stage"),
+        (["models"], 3, "is no git repository"),
+        (["history", "--from", "nowhere"], 3, "remote-missing nowhere is not there"),
         (["predict"], 2, "give either"),
         (["predict", "rows.csv"], 2, "give either"),
         (["predict", "--text", "x", "-o", "y.parquet"], 2, "give either"),

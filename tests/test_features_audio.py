@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmpipe.errors import SampleError
 from mmpipe.features import audio
 
 FRONT_END = {"sample_rate": 16_000, "n_fft": 400, "hop_length": 160, "n_mels": 64}
@@ -77,6 +78,32 @@ def test_mel_power_equals_librosa():
     )
     got = audio.fast(samples, 16_000, **FRONT_END)
     assert np.allclose(got, want.T, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_a_spectrogram_that_is_not_finite_is_refused(monkeypatch, mode):
+    file = io.BytesIO()
+    soundfile.write(file, noise() * 1e25, 16_000, format="WAV", subtype="FLOAT")
+    monkeypatch.setattr(audio.audio, "MAX_PEAK", math.inf)
+    with pytest.raises(SampleError, match="audio-not-finite gives a spectrogram with NaN"):
+        audio.extract(file.getvalue(), **{**SETTINGS, "mode": mode})
+
+
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_the_largest_sound_that_is_believed_has_a_finite_spectrogram(mode):
+    file = io.BytesIO()
+    loud = audio.audio.MAX_PEAK * np.sign(sine(440))
+    soundfile.write(file, loud, 16_000, format="WAV", subtype="FLOAT")
+    largest = {**SETTINGS, "n_fft": 8_192, "mode": mode}
+    assert 20 < audio.extract(file.getvalue(), **largest).max() < 40
+
+
+def test_a_recording_that_ends_early_is_taken_where_ingest_has_judged_it():
+    data = wav(noise())[:-1_000]
+    with pytest.raises(SampleError, match="audio-truncated"):
+        audio.extract(data, **SETTINGS)
+    assert len(audio.extract(data, judged=True, **SETTINGS)) == 1 + (16_000 - 500) // 160
 
 
 def test_facts_name_all_that_is_needed_to_repeat_it():

@@ -70,6 +70,15 @@ def test_fast_decodes_a_png_whole():
     )
 
 
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_any_size_is_taken_where_ingest_has_judged_it(monkeypatch, mode):
+    monkeypatch.setattr(image.image, "MAX_PIXELS", 99)
+    data = encoded(halves(10, 10))
+    with pytest.raises(SampleError, match="image-too-large"):
+        image.extract(data, size=16, mode=mode)
+    assert image.extract(data, size=16, mode=mode, judged=True).shape == (16, 16, 3)
+
+
 def test_facts_and_largest_size():
     assert image.facts(size=32, mode="fast") == {"dtype": "uint8", "shape": "[32, 32, 3]"}
     assert image.max_bytes(size=32, mode="fast") == 32 * 32 * 3

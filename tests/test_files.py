@@ -59,6 +59,11 @@ def test_read_guarded_reads_whole_files(tmp_path):
     assert files.read_guarded(path, max_bytes=300_000) == data
 
 
+def test_read_guarded_takes_no_more_memory_than_the_file_needs(tmp_path):
+    (tmp_path / "x").write_bytes(b"x")
+    assert files.read_guarded(tmp_path / "x", max_bytes=1 << 62) == b"x"
+
+
 def test_read_guarded_refuses_what_is_no_plain_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "empty").touch()

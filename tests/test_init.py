@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -79,11 +80,16 @@ def test_folder_of_classes_is_copied_whole(tmp_path, no_programs):
         for i in range(3):
             (tmp_path / f"pets/{label}/{i}.wav").write_bytes(wav(seconds=0.5, seed=i))
             (tmp_path / f"pets/{label}/{i}.txt").write_text("it says something")
+    (tmp_path / "pets" / "bird").symlink_to("cat")
     made = init.init(tmp_path / "w", source=tmp_path / "pets")
     loaded = params.load(tmp_path / "w/params.yaml")
     assert loaded.data.manifests == ["data/raw/pets"]
     assert loaded.audio.max_duration_s == 1.0
     assert (made.rows, made.copied) == (6, 12)
+    assert made.notes == [
+        "6 rows: 6 with text, 6 with audio; 2 different labels",
+        "1 more are no samples, such as bird: 'bird' is a link to a folder, and none is followed",
+    ]
 
 
 def test_table_within_the_workspace_stays_where_it_is(tmp_path, source, no_programs):
@@ -93,6 +99,45 @@ def test_table_within_the_workspace_stays_where_it_is(tmp_path, source, no_progr
     made = init.init(root, source=root / "data/raw")
     assert made.copied == 0
     assert params.load(root / "params.yaml").data.manifests == ["data/raw/rows.csv"]
+
+
+def test_nothing_is_written_outside_the_folder_for_raw_data(tmp_path, no_programs):
+    """Names that stay below their own folder by its links, and links that lie in the workspace already."""
+    source, raw = tmp_path / "source", tmp_path / "w/data/raw"
+    (source / "a/b/c").mkdir(parents=True)
+    (source / "deep").symlink_to("a/b/c")
+    (tmp_path / "elsewhere").mkdir()
+    raw.mkdir(parents=True)
+    (raw / "out").symlink_to(tmp_path / "elsewhere")
+    (raw / "2.txt").symlink_to(tmp_path / "victim")
+    names = ["deep/../../../up.txt", "out/1.txt", "2.txt", "3.txt"]
+    (source / "out").mkdir()
+    for name in names:
+        (source / name).write_text("words")
+    lines = [f"{name},{'ab'[n % 2]}" for n, name in enumerate(names)]
+    (source / "rows.csv").write_text("text_path,label\n" + "\n".join(lines) + "\n")
+    made = init.init(tmp_path / "w", source=source)
+    assert (made.rows, made.copied) == (4, 2)
+    assert sorted(path.name for path in raw.iterdir()) == ["2.txt", "3.txt", "out", "rows.csv"]
+    assert not any((tmp_path / "elsewhere").iterdir()) and not (tmp_path / "victim").exists()
+    assert list(tmp_path.rglob("up.txt")) == [source / "up.txt"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "."])
+def test_a_link_in_the_manifests_place_is_refused(tmp_path, no_programs, name):
+    source, raw = tmp_path / "source", tmp_path / "w/data/raw"
+    for n in range(4):
+        (source / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        (source / "ab"[n % 2] / f"{n}.txt").write_text("words")
+    (source / "rows.csv").write_text("text_path,label\na/0.txt,x\nb/1.txt,y\n")
+    raw.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (raw / ("source" if name == "." else name)).symlink_to(tmp_path / "elsewhere")
+    if name == ".":
+        (source / "rows.csv").unlink()
+    with pytest.raises(InvalidError, match="a link out of the workspace"):
+        init.init(tmp_path / "w", source=source / name)
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_workspace_is_never_overwritten(tmp_path, no_programs):
@@ -107,7 +152,7 @@ def test_foreign_files_are_kept(tmp_path, no_programs):
     (root / ".gitignore").write_text("mine")
     init.init(root)
     assert (root / "data/raw/.gitkeep").exists()
-    assert (root / ".gitignore").read_text().startswith("mine\n/data/*\n")
+    assert (root / ".gitignore").read_text().splitlines()[0] == "mine"
     other = tmp_path / "other"
     other.mkdir()
     (other / "params.yaml").write_text("lr: 1\n")
@@ -170,6 +215,18 @@ def test_several_tables_are_told_apart_by_the_person(tmp_path, no_programs):
         (tmp_path / name).write_text("")
     with pytest.raises(UsageError, match=r"a\.csv, b\.jsonl"):
         init.init(tmp_path / "w", source=tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.csv", b"caf\xe9"])
+def test_a_table_whose_name_is_no_text_is_refused(tmp_path, no_programs, name):
+    source = tmp_path / os.fsdecode(name)
+    if source.suffix:
+        source.write_text("text,label\na b,x\nc d,y\n")
+    else:
+        (source / "cat").mkdir(parents=True)
+    with pytest.raises(UsageError, match="its name is not UTF-8"):
+        init.init(tmp_path / "w", source=source)
+    assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(("name", "file"), [("pipeline.yaml", "dvc.yaml"), ("dvcignore", ".dvcignore")])

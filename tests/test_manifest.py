@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpipe import manifest, params
+from mmpipe import manifest, manifest_records, params
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.manifest import BadRow, Row
 
@@ -144,6 +144,20 @@ def test_bad_json_lines_are_rows(tmp_path, line, words):
         ("m.csv", "id;text;label\n1;a;b\n", "separated by ';'"),
         ("m.csv", "id,id,label\n", "two columns named 'id'"),
         ("m.csv", HEADER.encode("utf-16"), "UTF-16"),
+        ("m.csv", HEADER.encode("utf-16-le"), "holds NUL bytes (UTF-16"),
+        ("m.jsonl", '{"text": "a"}\n'.encode("utf-16-le"), "holds NUL bytes (UTF-16"),
+        ("m.jsonl", '{"text": "a"}\n'.encode("utf-16-be"), "holds NUL bytes (UTF-16"),
+        ("m.csv", b"id,text,caf\xe9\n1,a,b\n", "m.csv:1:1 is not UTF-8 at byte 12: this is the header"),
+        ("m.csv", b"id," + b"x" * (5 << 20) + b"\n1,a\n", "m.csv:1:1 is longer than"),
+        (
+            "m.jsonl",
+            '{"text": "a", "label": "x"},\n' * 3,
+            "m.jsonl:1:28 is no JSON at column 28: a comma after the object — stopped — Fix: correct it",
+        ),
+        ("m.jsonl", '{"text": "a",}\n' * 3, "m.jsonl:1:14 is no JSON at column 14"),
+        ("m.jsonl", '\n{"a": NaN}\n', "m.jsonl:2:1 holds NaN"),
+        ("m.jsonl", b"caf\xe9\n", "m.jsonl:1:1 is not UTF-8 at byte 4"),
+        ("m.jsonl", "{}\n", "its columns are none"),
         ("m.xlsx", b"PK", "unknown extension '.xlsx'"),
         ("m.parquet", b"PAR1junk", "no readable Parquet"),
     ],
@@ -152,6 +166,55 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, name, content, words
     with pytest.raises(InvalidError) as raised:
         manifest.read(written(tmp_path, name, content))
     assert words in str(raised.value) and str(tmp_path) in str(raised.value)
+
+
+@pytest.mark.parametrize("first", [b'{"text": "' + b"x" * (5 << 20), b'{"text": "caf\xe9"}', b"caf\xe9"])
+def test_a_bad_first_line_of_json_is_one_bad_row(tmp_path, first):
+    rows = manifest.read(written(tmp_path, "m.jsonl", first + b'\n{"text": "a", "label": "x"}\n'))
+    assert [(row.row, row.text) for row in good(rows)] == [(2, "a")]
+    assert [(row, code) for row, code, _ in bad(rows)] == [(1, "row-malformed")]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_too_many_rows_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(manifest_records, "MAX_ROWS", 3)
+    for number in (3, 4):
+        rows = [{"text": "a", "label": "x"}] * number
+        lines = {".csv": ["text,label", *["a,x"] * number], ".jsonl": list(map(json.dumps, rows))}
+        path = tmp_path / name
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        if path.suffix in lines:
+            path.write_text("\n".join(lines[path.suffix]) + "\n")
+        if number == 3:
+            assert len(manifest.read(path)) == 3
+    with pytest.raises(InvalidError, match=r"manifest-too-large .* more rows than the 3 that are allowed"):
+        manifest.read(path)
+
+
+def test_a_small_parquet_file_that_is_large_inside_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 1_000_001, "label": ["x"] * 1_000_001}), path)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("it was read"))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(InvalidError, match="manifest-too-large"):
+        manifest.read(path)
+    schema = pa.schema([("text", pa.string()), ("label", pa.string()), ("not wanted", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as file:
+        part = pa.table(
+            {"text": ["y" * (1 << 20)] * 60, "label": ["x"] * 60, "not wanted": ["z"] * 60}, schema
+        )
+        for _ in range(9):
+            file.write_table(part)
+    with pytest.raises(InvalidError, match=r"manifest-too-large .* has 566,\d+,\d+ bytes in its col"):
+        manifest.read(path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_long_text_that_repeats_is_held_once(tmp_path, kind):
+    texts = pa.array(["y" * (1 << 20)] * 50, kind)
+    pq.write_table(pa.table({"text": texts, "label": ["x"] * 50}), tmp_path / "m.parquet")
+    rows = good(manifest.read(tmp_path / "m.parquet"))
+    assert len(rows) == 50 and len({id(row.text) for row in rows}) == 1
 
 
 def test_missing_and_empty_manifests(tmp_path):
@@ -192,6 +255,50 @@ def test_class_folders(tmp_path):
     ]
     assert [code for _, code, _ in bad(rows)] == ["row-ambiguous", "file-unknown", "row-no-target"]
     assert len({row.row for row in rows}) == len(rows)
+
+
+def folder_of(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def test_a_file_of_no_modality_takes_no_samples_place(tmp_path):
+    rows = manifest.read(folder_of(tmp_path, "cat/1.orig", "cat/1.orig.txt", "cat/1.png", "cat/1.orig.xyz"))
+    assert [(row.id, row.text_path, row.image) for row in good(rows)] == [
+        ("cat/1.orig", "cat/1.orig.txt", None),
+        ("cat/1", None, "cat/1.png"),
+    ]
+    assert [(row.id, row.code) for row in rows if isinstance(row, BadRow)] == [
+        ("cat/1.orig", "file-unknown"),
+        ("cat/1.orig.xyz", "file-unknown"),
+    ]
+    assert sorted(row.row for row in rows) == [1, 2, 3, 4]
+
+
+def test_links_to_folders_are_rows_and_not_followed(tmp_path):
+    pets = folder_of(tmp_path / "pets", "cat/1.png", ".hidden/2.png")
+    folder_of(tmp_path / "elsewhere", "3.png")
+    (pets / "dog").symlink_to(tmp_path / "elsewhere")
+    (pets / "lion").symlink_to("cat")
+    (pets / "cat" / "all").symlink_to(pets)
+    (pets / ".git").symlink_to(tmp_path)
+    (pets / "cat" / "2.png").symlink_to("1.png")
+    rows = manifest.read(pets)
+    assert [row.id for row in good(rows)] == ["cat/1", "cat/2"]
+    assert {row.id: row.code for row in rows if isinstance(row, BadRow)} == {
+        "cat/all": "file-not-regular",
+        "dog": "path-escapes",
+        "lion": "file-not-regular",
+    }
+    assert len({row.row for row in rows}) == len(rows) == 5
+
+
+def test_a_class_has_one_name_however_it_is_written(tmp_path):
+    rows = manifest.read(folder_of(tmp_path, "caf\u00e9/1.png", "cafe\u0301/2.png"))
+    assert {row.target for row in good(rows)} == {"caf\u00e9"}
+    assert len(good(rows)) == 2
 
 
 @settings(max_examples=80, deadline=None)

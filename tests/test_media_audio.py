@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpipe.errors import SampleError
-from mmpipe.media import audio
+from mmpipe.media import audio, mpeg
 
 RATE = 8_000
 
@@ -95,6 +95,22 @@ def test_streamed_wav_has_its_real_length():
     assert audio.inspect(streamed).duration_s == 0.5
 
 
+def of_untold_length(flac):
+    """STREAMINFO's number of samples set to 0, as by an encoder that writes to a pipe."""
+    packed = int.from_bytes(flac[18:26], "big") >> 36 << 36
+    return flac[:18] + packed.to_bytes(8, "big") + flac[26:]
+
+
+def test_streamed_flac_has_its_real_length():
+    wave = np.random.default_rng(0).normal(0, 0.1, 40 * RATE)  # more than one block
+    streamed = of_untold_length(encoded(wave, "FLAC"))
+    assert audio.inspect(streamed).duration_s == 40
+    np.testing.assert_array_equal(audio.decode(streamed)[0], audio.decode(encoded(wave, "FLAC"))[0])
+    assert len(audio.decode(streamed, keep_s=0.25)[0]) == RATE // 4
+    assert code(streamed, max_duration_s=39)[0] == "audio-too-long"
+    assert code(streamed[: len(streamed) // 2])[0] == "audio-damaged"
+
+
 def test_flac_that_lies_is_refused_before_allocation():
     data = bytearray(encoded(sine(), "FLAC"))
     packed = int.from_bytes(data[18:26], "big") | ((1 << 36) - 1)
@@ -118,6 +134,69 @@ def test_not_a_number_is_refused_and_clipping_is_flagged():
     assert code(encoded(wave, subtype="FLOAT"))[0] == "audio-not-finite"
     clipped = np.clip(sine() * 10, -1, 1)
     assert "clipped" in audio.inspect(encoded(clipped)).warnings[0]
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_absurdly_large_samples_are_refused(subtype):
+    found, what = code(encoded(sine(channels=2) * [0, 2e25], subtype=subtype))
+    assert found == "audio-not-finite" and "1.0e+25 times full scale, 10,000 times are allowed" in what
+    assert audio.inspect(encoded(sine() * 1_000, subtype=subtype)).peak == pytest.approx(500, rel=1e-3)
+
+
+def quiet_then_loud(seconds=10):
+    """Its frames grow where the bit rate varies, so a guess from the first ones is far off."""
+    wave = np.random.default_rng(0).normal(0, 0.2, seconds * 44_100).clip(-1, 1)
+    wave[: len(wave) // 2] = 0
+    return wave
+
+
+def mp3(wave, rate=44_100, mode="VARIABLE"):
+    """With the tag that tells its length, and without it."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, rate, format="MP3", bitrate_mode=mode, compression_level=0.5)
+    whole = buffer.getvalue()
+    return whole, whole[mpeg.stream(whole).start :]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+@pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT"])
+@pytest.mark.parametrize("rate", [44_100, 32_000, 24_000, 8_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_without_a_length_has_its_real_one(turn, mode, rate, channels):
+    wave = np.repeat(quiet_then_loud()[::turn, None], channels, axis=1)[: 8 * rate]
+    tagged, bare = mp3(wave, rate, mode)
+    assert audio.inspect(tagged).duration_s == 8
+    assert mpeg.stream(tagged).frames == mpeg.stream(tagged).tagged == mpeg.stream(bare).frames
+    assert mpeg.with_length(tagged) is tagged
+    assert 8 <= audio.inspect(bare).duration_s < 8.25  # a coder's delay at both ends
+    assert len(audio.decode(bare, keep_s=7)[0]) == 7 * rate
+
+
+def test_mp3_recordings_one_after_another_are_heard_whole():
+    tagged, bare = mp3(quiet_then_loud())
+    titles = b"ID3\x04\0\0\0\0\x02\x10" + np.random.default_rng(0).bytes(272)
+    for data in (tagged + tagged, titles + tagged + titles + tagged, bare + titles + bare + titles):
+        assert audio.inspect(data).duration_s == pytest.approx(20, abs=0.3)
+
+
+def test_bytes_that_look_like_a_frame_are_none():
+    tagged, bare = mp3(quiet_then_loud())
+    frames = mpeg.stream(bare).frames
+    first = bare[: bare.index(bare[:2], 4)]
+    junk = b"\xff\xfb\0\0" * 50 + first + b"junk" + first * 2 + b"junk"
+    assert mpeg.stream(bare + junk).frames == frames
+    assert mpeg.stream(tagged + junk).frames == frames
+    assert audio.inspect(bare + junk).duration_s == pytest.approx(10, abs=0.1)
+    for data in (b"", first, b"ID3", b"\xff", b"\xff\xfb\x90", junk, b"ID3\x04\0\0\0\0\0\0" + bytes(99)):
+        assert mpeg.stream(data) is None and mpeg.with_length(data) == data
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_a_chain_of_ogg_streams_is_refused(subtype):
+    data = encoded(sine(), "OGG", subtype)
+    assert audio.inspect(data).duration_s == 0.5
+    found, what = code(data * 3)
+    assert found == "audio-format" and "a chain of 3 Ogg streams" in what
 
 
 @pytest.mark.parametrize("rate", [0, 7, 768_000])
@@ -146,7 +225,8 @@ def test_what_is_no_recording(data, expected):
     assert code(data)[0] == expected
 
 
-SEEDS = [encoded(sine(0.1), kind, subtype) for kind, subtype in FORMATS if kind != "MP3"]
+SEEDS = [encoded(sine(0.1), kind, subtype) for kind, subtype in FORMATS]
+SEEDS += [of_untold_length(encoded(sine(0.1), "FLAC")), *mp3(sine(0.5), RATE)]
 
 
 @settings(max_examples=100, deadline=None)

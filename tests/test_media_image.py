@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_alpha_lies_over_white():
 def test_sixteen_bits_are_rounded_and_grey_is_repeated():
     grey16 = png(3, 1, b"\0" + struct.pack(">HHH", 0, 0x00FF, 0xFFFF), depth=16, color=0)
     assert image.decode(grey16)[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
+
+
+def test_sixteen_bits_take_no_more_memory_than_eight():
+    rgba = np.full((1_000, 1_000, 4), 65_535, np.uint16)
+    tracemalloc.start()
+    assert (image._over_white(rgba) == 255).all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * rgba.nbytes
 
 
 def test_palette_with_transparency():
@@ -151,6 +161,66 @@ def test_bomb_is_refused_before_any_decoder(monkeypatch):
     for tag, value in ((256, 8), (257, 8), (322, 60_000), (323, 60_000)):
         tiled += struct.pack("<HHII", tag, 4, 1, value)
     assert code(tiled)[0] == "image-too-large"
+
+
+def flat_png(width, height):
+    return chunk(b"IDAT", zlib.compress(bytes((width + 1) * height), 9))
+
+
+def grey_header(width, height):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+def tiff(entries, strip):
+    """An 8-bit grey picture; `entries` of its directory: tag, type, value."""
+    where = 8 + 2 + 12 * (len(entries) + 6) + 4
+    rest = [(258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, where), (277, 3, 1), (279, 4, len(strip))]
+    packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in [*entries, *rest])
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries) + 6) + packed + b"\0\0\0\0" + strip
+
+
+SIGNATURE, END = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
+TWO_SIZES = {
+    "a chunk before IHDR": SIGNATURE
+    + chunk(b"juNk", struct.pack(">II", 8, 8) + bytes(5))
+    + grey_header(2_000, 2_000)
+    + flat_png(2_000, 2_000)
+    + END,
+    "two IHDR": SIGNATURE + grey_header(8, 8) + grey_header(2_000, 2_000) + flat_png(2_000, 2_000) + END,
+    "a long IHDR": SIGNATURE + chunk(b"IHDR", struct.pack(">II", 8, 8) + bytes(6)) + flat_png(8, 8) + END,
+    "a TIFF with two widths": tiff(
+        [(256, 4, 2_000), (256, 4, 8), (257, 4, 2_000), (257, 4, 8)], zlib.compress(bytes(4_000_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("data", TWO_SIZES.values(), ids=TWO_SIZES.keys())
+def test_a_header_that_decoders_read_differently_is_refused_before_any(data, monkeypatch):
+    monkeypatch.setattr(image.cv2, "imdecode", lambda *_: pytest.fail("a decoder was called"))
+    assert code(data, max_pixels=100)[0] == "image-damaged"
+
+
+@pytest.mark.parametrize("before", [b"\xff\x00", b"\xff\x01junk", b"\xff\x01\xff\xff\x00", b"\xff\x02"])
+def test_the_frame_header_of_a_jpeg_is_the_one_that_decoders_find(before):
+    """One picture hidden in what looks like a segment before another; FF 02 is one that decoders refuse."""
+    large, small = (saved(Image.new("L", (side, side)), "JPEG", quality=10) for side in (2_000, 8))
+    data = b"\xff\xd8" + before + struct.pack(">H", len(large)) + large[2:] + small[2:]
+    header = image.header(data)
+    if before == b"\xff\x02":
+        assert code(data)[0] == "image-damaged"
+    else:
+        assert image.decode(data).shape[:2] == (header.height, header.width) == (2_000, 2_000)
+
+
+def test_a_decoder_that_saw_another_size_is_not_believed(monkeypatch):
+    monkeypatch.setattr(image.image_header, "read", lambda _: image.Header("PNG", 8, 8))
+    found, what = code(saved(Image.new("L", (9, 8)), "PNG"))
+    assert found == "image-damaged" and "9 × 8 px, its header says 8 × 8" in what
+
+
+def test_a_tiff_with_one_width_is_read():
+    found = image.decode(tiff([(256, 4, 8), (257, 4, 4)], zlib.compress(bytes(32))))
+    assert found.shape == (4, 8, 3)
 
 
 @pytest.mark.parametrize(

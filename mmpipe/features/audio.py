@@ -12,6 +12,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from mmpipe.errors import SampleError
 from mmpipe.media import audio
 
 FLOOR = 1e-6
@@ -27,16 +28,21 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     n_mels: int,
     max_duration_s: float,
     mode: str,
+    judged: bool = False,
 ) -> NDArray[np.float16]:
     """float16 log-mel of shape (1 + samples // hop_length, n_mels) of the first `max_duration_s` seconds.
 
-    `fast`: soxr and a framed FFT; `exact`: torchaudio's Resample and MelSpectrogram. Raises SampleError
-    `audio-*`.
+    `fast`: soxr and a framed FFT; `exact`: torchaudio's Resample and MelSpectrogram. `judged`: ingest has
+    accepted these very bytes, so one that ends early is taken. Raises SampleError `audio-*`; no value that is
+    returned is NaN or infinite.
     """
-    samples, rate = audio.decode(data, keep_s=max_duration_s)
+    samples, rate = audio.decode(data, keep_s=max_duration_s, allow_truncated=judged)
     front_end = exact if mode == "exact" else fast
     mel = front_end(samples, rate, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
-    return log(mel).astype(np.float16)
+    feature = log(mel).astype(np.float16)
+    if not np.isfinite(feature).all():
+        raise SampleError("audio-not-finite", "gives a spectrogram with NaN or infinite values")
+    return feature
 
 
 def log(mel: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,7 +27,8 @@ from mmpipe.progress import bar
 SHARD_BYTES = 32 << 20
 """Largest sum of values of a shard of the table."""
 MAX_FAILED_FRACTION = 0.05
-TIMEOUT_S = 30.0
+TIMEOUT_S = 300.0
+"""Ten times what ingest allows by default: it has decoded the same bytes, so this ends only a hang."""
 NEUTRAL = ("errors", "files")
 """Of what extractors import, this changes no stored value: failures are not stored, and what was read is
 checked against the hash that its value is stored under.
@@ -69,11 +70,18 @@ class Counts:
 
 
 def extract(
-    samples: pa.Table, extractor: Extractor, *, out: Path, store: Path, workers: int | None = None
+    samples: pa.Table,
+    extractor: Extractor,
+    *,
+    out: Path,
+    store: Path,
+    workers: int | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Counts:
     """Write the feature table of `samples` (`schema.SAMPLES`) to the folder `out`, replacing it.
 
-    `store` is the folder for all modalities. A failed sample is a row with an error.
+    `store` is the folder for all modalities, `timeout_s` the budget for one sample. A failed sample is a row
+    with an error.
     """
     rows = _Rows.of(samples, extractor.modality)
     counts = Counts(extractor.modality, len(rows.items))
@@ -83,7 +91,7 @@ def extract(
     done: set[str] = set()
     for _ in range(_ATTEMPTS):
         missing = _missing(rows, shelf, errors, counts)
-        errors |= _compute(missing, extractor, shelf, workers)
+        errors |= _compute(missing, extractor, shelf, workers, timeout_s)
         done |= {item.sha256 for item in missing}
         try:
             _write(rows, described, shelf, errors, out)
@@ -149,12 +157,12 @@ def _missing(rows: _Rows, shelf: Store, errors: dict[str, SampleError], counts: 
 
 
 def _compute(
-    items: list[Item], extractor: Extractor, shelf: Store, workers: int | None
+    items: list[Item], extractor: Extractor, shelf: Store, workers: int | None, timeout_s: float
 ) -> dict[str, SampleError]:
     """Put the features of items into the store; sha256 → error of those that have none."""
     errors: dict[str, SampleError] = {}
     with bar(f"extract {extractor.modality}", len(items)) as advance:
-        for outcome in _outcomes(items, extractor, shelf, workers):
+        for outcome in _outcomes(items, extractor, shelf, workers, timeout_s):
             if isinstance(outcome, Dead):
                 errors[outcome.item.sha256] = SampleError(outcome.code, outcome.what)
                 advance(1)
@@ -165,7 +173,7 @@ def _compute(
 
 
 def _outcomes(
-    items: list[Item], extractor: Extractor, shelf: Store, workers: int | None
+    items: list[Item], extractor: Extractor, shelf: Store, workers: int | None, timeout_s: float
 ) -> Iterator[Done[Item, dict[str, SampleError]] | Dead[Item]]:
     function = partial(_compute_shard, extractor=extractor, shelf=shelf)
     count = workers or executors.worker_count()
@@ -175,7 +183,7 @@ def _outcomes(
     if extractor.modality in _IN_PROCESS:
         return (Done(shard, function(shard, _no_beat)) for shard in shards)
     preload = (__name__, extractor.module.__name__)
-    return executors.run(function, shards, workers=count, timeout_s=TIMEOUT_S, preload=preload)
+    return executors.run(function, shards, workers=count, timeout_s=timeout_s, preload=preload)
 
 
 def _compute_shard(

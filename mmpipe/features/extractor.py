@@ -14,7 +14,8 @@ from typing import Any
 from mmpipe import files
 from mmpipe.errors import SampleError
 
-MAX_FILE_BYTES = 100_000_000
+MAX_FILE_BYTES = 1 << 31
+"""The most that `ingest.max_file_bytes` can be: what ingest accepted is not refused for its size here."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,17 @@ class Extractor:
         return size
 
     def compute(self, items: Sequence[Item], beat: Callable[[int], None]) -> list[bytes | SampleError]:
-        """The feature's bytes of every item, or why there is none."""
+        """The feature's bytes of every item, or why there is none.
+
+        Ingest has accepted these very bytes (their hash is compared), so its limits do not count again.
+        """
         if self.modality == "text":
             return [ids.tobytes() for ids in self.module.encode([i.source for i in items], **self.settings)]
         found: list[bytes | SampleError] = []
         for index, item in enumerate(items):
             beat(index)
             try:
-                found.append(self.module.extract(_read(item), **self.settings).tobytes())
+                found.append(self.module.extract(_read(item), judged=True, **self.settings).tobytes())
             except SampleError as error:
                 found.append(error)
         return found

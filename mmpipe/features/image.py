@@ -11,14 +11,16 @@ from mmpipe.media import image
 WHITE = 255
 
 
-def extract(data: bytes, *, size: int, mode: str) -> NDArray[np.uint8]:
+def extract(data: bytes, *, size: int, mode: str, judged: bool = False) -> NDArray[np.uint8]:
     """uint8 RGB of shape (size, size, 3): the picture scaled to fit, centred on white.
 
     `fast` decodes a JPEG at the smallest of 1, 1/2, 1/4 and 1/8 of its size that is still large enough;
-    `exact` decodes all of it. Raises SampleError `image-*`.
+    `exact` decodes all of it. `judged`: ingest has accepted these very bytes, so any number of pixels that it
+    can allow is taken. Raises SampleError `image-*`.
     """
-    pixels = image.decode(data, at_least=_short_side(data, size) if mode == "fast" else None)
-    return letterbox(pixels, size)
+    limit = image.MOST_PIXELS if judged else image.MAX_PIXELS
+    at_least = _short_side(data, size, limit) if mode == "fast" else None
+    return letterbox(image.decode(data, max_pixels=limit, at_least=at_least), size)
 
 
 def letterbox(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -44,7 +46,7 @@ def max_bytes(*, size: int, **_: object) -> int:
     return size * size * 3
 
 
-def _short_side(data: bytes, size: int) -> int:
+def _short_side(data: bytes, size: int, max_pixels: int) -> int:
     """Pixels of the shorter side in the square."""
-    shown = image.header(data).shown
+    shown = image.header(data, max_pixels=max_pixels).shown
     return max(1, round(size * min(shown) / max(shown)))

@@ -13,18 +13,22 @@ import soundfile
 from numpy.typing import NDArray
 
 from mmpipe.errors import SampleError
-from mmpipe.media import audio_header, sniff
+from mmpipe.media import audio_header, mpeg, sniff
 
 MAX_DURATION_S = 600.0
 """Default budget of `decode` and `inspect`."""
 MAX_CHANNELS = 8
 SAMPLE_RATES = (1_000, 384_000)
 """Lowest and highest sample rate that is believed, Hz."""
+MAX_PEAK = 1e4
+"""Largest sample of a file of floats that is believed, full scale being 1."""
 
 _BLOCK_FRAMES = 1 << 18
 _SILENCE_PEAK = 1e-4
 _CLIPPED_SHARE = 0.01
 _MP3_SLACK_FRAMES = 2 * 1152
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's largest number stands for a length that the header does not tell (a streamed FLAC)."""
 _INT16_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"})
 """Read as int16 and scaled: exact, and faster. Not lossy ones: Ogg Vorbis wraps around above 1.0 there."""
 
@@ -53,7 +57,7 @@ def inspect(data: bytes, *, max_duration_s: float = MAX_DURATION_S, allow_trunca
 
     Raises SampleError `audio-*` (see `decode`).
     """
-    kind = _checked_format(data, allow_truncated)
+    kind, data = _checked(data, allow_truncated)
     peak, clipped, frames = 0.0, 0, 0
     with _opened(data, kind) as file:
         _check_header(file, max_duration_s)
@@ -62,7 +66,7 @@ def inspect(data: bytes, *, max_duration_s: float = MAX_DURATION_S, allow_trunca
             peak = max(peak, float(loudness.max()))
             clipped += int(np.count_nonzero(loudness >= 0.9999))
             frames += len(block)
-        _check_length(file, data, frames, max_duration_s, allow_truncated)
+        _check_length(file, frames, max_duration_s, allow_truncated)
         rate: int = file.samplerate
         return Facts(kind, frames / rate, rate, file.channels, peak, clipped / frames)
 
@@ -80,13 +84,13 @@ def decode(
     `max_duration_s` is refused. Channels are averaged. Raises SampleError `audio-format`, `audio-damaged`,
     `audio-truncated`, `audio-too-long`, `audio-not-finite` or `audio-bad-header`.
     """
-    kind = _checked_format(data, allow_truncated)
+    kind, data = _checked(data, allow_truncated)
     with _opened(data, kind) as file:
         _check_header(file, math.inf if keep_s is not None else max_duration_s)
         limit = _limit(file, max_duration_s if keep_s is None else keep_s)
         blocks = list(_mono_blocks(file, limit))
         if keep_s is None:
-            _check_length(file, data, sum(map(len, blocks)), max_duration_s, allow_truncated)
+            _check_length(file, sum(map(len, blocks)), max_duration_s, allow_truncated)
         if not blocks:
             raise SampleError("audio-damaged", f"this {kind} holds no samples")
         rate: int = file.samplerate
@@ -94,8 +98,11 @@ def decode(
     return samples if keep_s is None else samples[: max(1, round(keep_s * rate))], rate
 
 
-def _checked_format(data: bytes, allow_truncated: bool) -> str:
-    """The format by its bytes, with what its headers say about channels, rate and length checked."""
+def _checked(data: bytes, allow_truncated: bool) -> tuple[str, bytes]:
+    """The format by its bytes, with what its headers say about channels, rate and length checked.
+
+    And the bytes to decode: those of an MP3 with its real length told.
+    """
     kind = sniff.audio_format(data)
     if kind is None:
         what = sniff.image_format(data) or sniff.foreign(data)
@@ -103,17 +110,27 @@ def _checked_format(data: bytes, allow_truncated: bool) -> str:
     if kind == "WAV":
         header = audio_header.wav(data)
         _check_numbers(header.channels, header.sample_rate)
+    if kind == "Ogg" and (links := audio_header.ogg_links(data)) > 1:
+        raise SampleError("audio-format", f"is a chain of {links} Ogg streams: only the first would be heard")
     missing = audio_header.missing_bytes(data, kind)
     if missing and not allow_truncated:
         raise SampleError(
             "audio-truncated", f"ends early: {len(data):,} bytes, at least {missing:,} more are announced"
         )
-    return kind
+    return kind, mpeg.with_length(data) if kind == "MP3" else data
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """Read once from its beginning: soundfile seeks after each read, which a streamed FLAC refuses."""
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
 
 
 def _opened(data: bytes, kind: str) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(io.BytesIO(data))
+        return _Forward(io.BytesIO(data))
     except soundfile.LibsndfileError as error:
         raise SampleError("audio-damaged", f"this {kind} cannot be opened ({error.error_string})") from None
 
@@ -128,7 +145,13 @@ def _check_numbers(channels: int, sample_rate: int) -> None:
 
 def _check_header(file: soundfile.SoundFile, max_duration_s: float) -> None:
     _check_numbers(file.channels, file.samplerate)
-    _check_duration(file.frames / file.samplerate, max_duration_s)
+    _check_duration(_told_frames(file) / file.samplerate, max_duration_s)
+
+
+def _told_frames(file: soundfile.SoundFile) -> int:
+    """The number of frames that the header tells; 0 = it does not."""
+    frames: int = file.frames
+    return frames if frames < _UNKNOWN_FRAMES else 0
 
 
 def _check_duration(duration_s: float, max_duration_s: float) -> None:
@@ -154,29 +177,37 @@ def _mono_blocks(file: soundfile.SoundFile, limit: int) -> Iterator[NDArray[np.f
             raise SampleError("audio-damaged", f"this {file.format} {what}") from None
         if not len(block):
             return
+        if not as_int16:
+            _check_peak(float(np.maximum(block.max(), -block.min())))
         mono = block[:, 0].astype(np.float32)
         for channel in range(1, block.shape[1]):
             mono += block[:, channel]
         mono /= block.shape[1]
         if as_int16:
             mono *= np.float32(1 / 32768)
-        elif not np.isfinite(mono).all():
-            raise SampleError("audio-not-finite", "holds NaN or infinite samples")
         limit -= len(block)
         yield mono
 
 
+def _check_peak(peak: float) -> None:
+    """NaN is no number within the limit, either."""
+    if not math.isfinite(peak):
+        raise SampleError("audio-not-finite", "holds NaN or infinite samples")
+    if peak > MAX_PEAK:
+        what = f"holds samples of {peak:.1e} times full scale"
+        raise SampleError("audio-not-finite", f"{what}, {MAX_PEAK:,.0f} times are allowed")
+
+
 def _check_length(
-    file: soundfile.SoundFile, data: bytes, frames: int, max_duration_s: float, allow_truncated: bool
+    file: soundfile.SoundFile, frames: int, max_duration_s: float, allow_truncated: bool
 ) -> None:
     _check_duration(frames / file.samplerate, max_duration_s)
     if frames == 0:
         raise SampleError("audio-damaged", f"this {file.format} holds no samples")
-    if file.format == "MP3":
-        declared = file.frames - _MP3_SLACK_FRAMES if audio_header.mp3_declares_length(data) else 0
-    else:
-        declared = file.frames
-    if frames < declared and not allow_truncated:
+    told = _told_frames(file)
+    if file.format == "MP3":  # of layers I and II it is a guess
+        told = told - _MP3_SLACK_FRAMES if file.subtype == "MPEG_LAYER_III" else 0
+    if frames < told and not allow_truncated:
         raise SampleError(
             "audio-truncated", f"ends early: {frames:,} samples, its header says {file.frames:,}"
         )

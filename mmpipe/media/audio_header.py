@@ -1,12 +1,15 @@
 """What a recording's headers say of its length, read from its bytes before any decoder sees them."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmpipe.errors import SampleError
 
 _STREAMED = 0xFFFFFFFF
 """A WAV that was written to a pipe has this for a size: the real one is the rest of the file."""
+_OGG_BEGIN, _OGG_END = 2, 4
+"""Flags of the pages with which a stream begins and ends (RFC 3533, section 6)."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,29 @@ def missing_bytes(data: bytes, audio_format: str) -> int:
     return _missing_ogg(data) if audio_format == "Ogg" else 0
 
 
-def mp3_declares_length(data: bytes) -> bool:
-    """Whether a Xing or Info frame gives the number of frames (else decoders only estimate it)."""
-    start = 0
-    if data[:3] == b"ID3" and len(data) >= 10:
-        size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
-        start = 10 + size
-    head = data[start : start + 256]
-    return b"Xing" in head or b"Info" in head
+def ogg_links(data: bytes) -> int:
+    """How many streams follow one another in an Ogg file ("chained"), as after `cat a.ogg b.ogg`.
+
+    Streams that play together all begin before any goes on, and count once.
+    """
+    begins = [bool(flags & _OGG_BEGIN) for flags, _ in _ogg_pages(data)]
+    return sum(here and not before for before, here in zip([False, *begins], begins, strict=False))
+
+
+def _ogg_pages(data: bytes) -> Iterator[tuple[int, int]]:
+    """Flags and end, in bytes, of each page; the last end may be beyond that of the file."""
+    position = 0
+    while data[position : position + 4] == b"OggS" and position + 27 <= len(data):
+        table = data[position + 27 : position + 27 + data[position + 26]]
+        end = position + 27 + data[position + 26] + sum(table)
+        yield data[position + 5], end
+        position = end
 
 
 def _missing_ogg(data: bytes) -> int:
     """Bytes that the last page lacks; at least 1 where no page is marked as the stream's last."""
-    position, ended = 0, False
-    while position < len(data):
-        if data[position : position + 4] != b"OggS":
-            return 0 if ended else 1
-        if position + 27 > len(data):
-            return 1
-        table = data[position + 27 : position + 27 + data[position + 26]]
-        end = position + 27 + data[position + 26] + sum(table)
-        if end > len(data):
-            return end - len(data)
-        ended = bool(data[position + 5] & 4)
-        position = end
-    return 0 if ended else 1
+    flags, end = 0, 0
+    for page in _ogg_pages(data):
+        flags, end = page
+    cut = data[end : end + 4] == b"OggS"
+    return max(0 if flags & _OGG_END and not cut else 1, end - len(data))

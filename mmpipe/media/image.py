@@ -14,7 +14,11 @@ from mmpipe.errors import MmpipeError, SampleError
 from mmpipe.media import image_header
 from mmpipe.media.image_header import Header
 
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 30))  # read by OpenCV once, at its import
+MAX_PIXELS = 50_000_000
+"""Default budget of `decode`, width × height."""
+MOST_PIXELS = 1 << 30
+"""Past this OpenCV itself refuses, whatever the budget."""
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by OpenCV once, at its import
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 try:
@@ -25,9 +29,6 @@ except ImportError as error:
         f"OpenCV cannot be imported ({error})",
         fix="on a machine without libGL: pip uninstall opencv-python && pip install opencv-python-headless",
     ) from None
-
-MAX_PIXELS = 50_000_000
-"""Default budget of `decode`, width × height."""
 
 _KEPT_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
@@ -59,9 +60,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
     else:
         raw = _still_png(data) if found.format == "PNG" else data
         pixels = _over_white(_imdecode(raw, cv2.IMREAD_UNCHANGED, found))
-    if found.format == "TIFF":  # its decoder has applied the orientation
-        return np.ascontiguousarray(pixels)
-    return np.ascontiguousarray(_upright(pixels, found.orientation))
+    if found.format != "TIFF":  # whose decoder has applied the orientation
+        pixels = _upright(pixels, found.orientation)
+    _check_size(pixels, found)
+    return np.ascontiguousarray(pixels)
 
 
 def luma_square(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -119,10 +121,19 @@ def _lacks_end(data: bytes, image_format: str) -> bool:
     return image_format == "GIF" and not data.rstrip(b"\0").endswith(b";")
 
 
+def _check_size(pixels: NDArray[np.generic], found: Header) -> None:
+    """The budget was judged by the header, so the decoder must have seen the same one (reduced or not)."""
+    height, width = pixels.shape[:2]
+    sizes = [tuple(-(-side // factor) for side in found.shown) for factor in (1, 2, 4, 8)]
+    if (width, height) not in (sizes if found.format == "JPEG" else sizes[:1]):
+        what = f"is decoded to {width:,} × {height:,} px"
+        raise SampleError("image-damaged", f"{what}, its header says {' × '.join(map(str, found.shown))}")
+
+
 def _over_white(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     """OpenCV's grey, BGR or BGRA of 8 or 16 bits → RGB of 8 bits, alpha over white."""
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)  # rounded, without arrays of 32 bits
     if pixels.dtype != np.uint8:
         raise SampleError("image-format", f"pixels of type {pixels.dtype} are not allowed")
     if pixels.ndim == 2:

@@ -1,5 +1,6 @@
 """A picture's format, size and orientation from its bytes alone, before any decoder sees them."""
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ _PICTURES = {"SVG", "HEIC", "AVIF", "PSD", "EXR", "EPS", "PDF", "ICO", "JPEG 200
 _PICTURES |= {"DDS", "XCF", "BigTIFF", "PNM"}
 
 _ORIENTATION, _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 0x112, 0x100, 0x101, 0x142, 0x143
+_SIZES = frozenset({_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT})
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+_IHDR = b"\x00\x00\x00\x0dIHDR"
+"""Length and type of the first chunk of every PNG."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +75,36 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png(data: bytes) -> Header:
+    """Decoders take the size from an IHDR chunk wherever it is: it must be the first, and the only one."""
+    if data[8:16] != _IHDR:
+        raise SampleError("image-damaged", "does not begin with the PNG chunk IHDR")
     width, height = struct.unpack_from(">II", data, 16)
     orientation = 1
     for kind, start, end in png_chunks(data):
+        if kind == b"IHDR" and start > 8:
+            raise SampleError("image-damaged", f"has a second PNG chunk IHDR at byte {start}")
         if kind == b"eXIf":
             orientation = _orientation(data[start + 8 : end - 4])
     return Header("PNG", width, height, orientation)
 
 
 def _jpeg(data: bytes) -> Header:
+    """Markers are looked for as libjpeg does, which passes over other bytes and over FF 00."""
     position, orientation = 2, 1
-    while True:
-        if data[position] != 0xFF:
-            raise SampleError("image-damaged", f"has no JPEG marker at byte {position}")
-        marker = data[position + 1]
-        if marker == 0xFF or marker in _BARE_MARKERS:
-            position += 1 if marker == 0xFF else 2
+    while found := _JPEG_MARKER.search(data, position):
+        marker, position = data[found.end() - 1], found.end()
+        if marker in _BARE_MARKERS:
             continue
         if marker in (0xDA, 0xD9):
             raise SampleError("image-damaged", "has no JPEG frame header before its pixels")
-        (length,) = struct.unpack_from(">H", data, position + 2)
+        (length,) = struct.unpack_from(">H", data, position)
         if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", data, position + 5)
+            height, width = struct.unpack_from(">HH", data, position + 3)
             return Header("JPEG", width, height, orientation)
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            orientation = _orientation(data[position + 10 : position + 2 + length])
-        position += 2 + length
+        if marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
+            orientation = _orientation(data[position + 8 : position + length])
+        position += max(2, length)
+    raise SampleError("image-damaged", "ends early, within the JPEG header")
 
 
 def _webp(data: bytes) -> Header:
@@ -151,13 +160,21 @@ _READERS = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "BMP": _bmp, "GIF": _gif,
 
 
 def _directory(data: bytes) -> dict[int, int]:
-    """Tag → value of the first TIFF directory, for the tags that hold one SHORT or LONG."""
+    """Tag → value of the first TIFF directory, for the tags that hold one SHORT or LONG.
+
+    Raises SampleError `image-damaged` where a size is there twice: decoders take one, and not all the same.
+    """
     order = "<" if data[:2] == b"II" else ">"
     (offset,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, offset)
     tags: dict[int, int] = {}
+    sizes = set()
     for entry in range(offset + 2, offset + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, entry)
+        if tag in sizes:
+            raise SampleError("image-damaged", f"has the tag {tag} twice in its TIFF directory")
+        if tag in _SIZES:
+            sizes.add(tag)
         if number == 1 and kind in (3, 4):
             tags[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)[0]
     return tags
@@ -167,6 +184,6 @@ def _orientation(exif: bytes) -> int:
     """EXIF orientation; 1 where the block is absent or damaged (the picture itself may well be good)."""
     try:
         value = _directory(exif).get(_ORIENTATION, 1) if exif[:2] in (b"II", b"MM") else 1
-    except struct.error:
+    except (struct.error, SampleError):
         return 1
     return value if 1 <= value <= 8 else 1

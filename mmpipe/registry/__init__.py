@@ -1,1 +1,1 @@
-"""Published models: git tags say which, DVC brings them."""
+"""Published models: git's annotated tags are the one record of versions and stages."""

@@ -17,7 +17,7 @@ SHOWN = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "sample
 def write(sentence: str, fields: Mapping[str, Any]) -> str:
     """The message; keys in the order given. Raises ValueError for NaN."""
     lines = [f"{key}: {value if key in TEXTS else _json(value)}" for key, value in fields.items()]
-    return "\n".join([sentence, "", *lines])
+    return "\n".join([sentence, "", *lines, ""])
 
 
 def read(message: str) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 from mmpipe import tags, vcs
-from mmpipe.errors import MmpipeError, NotFoundError
+from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
 
 _ATOMS = (
     "refname:strip=2",
@@ -25,6 +25,8 @@ _FORMAT = "".join(f"%({atom})%00" for atom in _ATOMS)
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://.+|[^/\\\s:]+@?[^/\\\s:]*:.+")
 """`https://…`, `ssh://…`, `file://…`, or `user@host:path`."""
 _AT_A_TIME = 2_000
+_NO_PROGRAMS = ("-c", "protocol.ext.allow=never")
+"""A URL may not name a program to run."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class RawTag:
 def read(source: str) -> list[RawTag]:
     """Every tag of GTO's grammar in a work tree, a bare repository or behind a URL.
 
-    Raises NotFoundError `remote-missing` where there is no repository, MmpipeError `remote-failed` with
+    Raises NotFoundError `remote-missing` where there is no repository, TemporaryError `remote-failed` with
     git's own words where the URL gives no answer.
     """
     if not Path(source).exists() and _URL.fullmatch(source):
@@ -97,7 +99,7 @@ def _time(raw: str) -> datetime | None:
 def _read_url(url: str) -> list[RawTag]:
     """List the tags, then fetch those of models and their commits, without files and without history."""
     try:
-        listed = vcs.git("ls-remote", "--tags", "--refs", "--", url, cwd=Path())
+        listed = vcs.git(*_NO_PROGRAMS, "ls-remote", "--tags", "--refs", "--", url, cwd=Path())
         names = [line.partition("\trefs/tags/")[2] for line in listed.splitlines()]
         wanted = [name for name in names if tags.parse_tag(name)]
         if not wanted:
@@ -108,10 +110,10 @@ def _read_url(url: str) -> list[RawTag]:
             for start in range(0, len(wanted), _AT_A_TIME):
                 refs = [f"refs/tags/{name}:refs/tags/{name}" for name in wanted[start : start + _AT_A_TIME]]
                 lean = ("--depth=1", "--filter=tree:0", "--no-tags", "--quiet")
-                vcs.git("fetch", *lean, "--", url, *refs, cwd=store)
+                vcs.git(*_NO_PROGRAMS, "fetch", *lean, "--", url, *refs, cwd=store)
             return _read_folder(store)
     except MmpipeError as error:
         if error.code != "command-failed":
             raise
         shown = re.sub("//[^/@]*@", "//", url)  # no password in a log
-        raise MmpipeError("remote-failed", f"git {error.what}", where=shown) from None
+        raise TemporaryError("remote-failed", f"git {error.what}", where=shown) from None

@@ -18,6 +18,7 @@ class Version:
     """A published version. What its message does not say (GTO's own does not) is "", {} or None.
 
     `gate`: {verdict: promote, refuse or none; reasons: texts; champion: a version's tag or None}.
+    `signature`: of the bundle, as `publish` was given it.
     """
 
     name: str

@@ -11,6 +11,8 @@ from mmpipe.registry import raw_tags, records
 from mmpipe.registry.records import Assignment, Version
 from mmpipe.tags import Spec
 
+__all__ = ["Assignment", "Registry", "Version", "read"]
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -151,7 +153,7 @@ class Registry:
 def read(source: str | Path = ".") -> Registry:
     """The registry of a work tree, a bare repository or a git URL.
 
-    Raises NotFoundError `remote-missing`, MmpipeError `remote-failed`.
+    Raises NotFoundError `remote-missing`, TemporaryError `remote-failed`.
     """
     problems: dict[str, str] = {}
     sound = list(records.sound(raw_tags.read(str(source)), problems))

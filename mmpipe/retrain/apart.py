@@ -4,18 +4,17 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mmpipe import errors
 from mmpipe.errors import MmpipeError
-from mmpipe.files import write_bytes
 from mmpipe.retrain.children import Say, stream
-from mmpipe.stages.process import run
 
 MARK = "MMPIPE_RUN"
 """In the environment of everything that a run starts: the folder of its worktree."""
+_PROGRAM = "mmpipe.retrain.step"
 _ERRORS: tuple[type[MmpipeError], ...] = (MmpipeError, *MmpipeError.__subclasses__())
 
 
@@ -34,9 +33,10 @@ async def call(
     variables: Mapping[str, str],
     say: Say,
 ) -> Any:
-    """Run one of `_STEPS` in a folder, and return what it returns; its own MmpipeError is raised here.
+    """Run one of the steps of `retrain.step` in a folder and return what it returns.
 
-    Arguments and result are what JSON can hold. Raises MmpipeError `step-failed` with its last words.
+    Arguments and result are what JSON can hold. Raises the step's own MmpipeError, or `step-failed` with its
+    last words.
     """
     words: list[str] = []
 
@@ -48,7 +48,7 @@ async def call(
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         given, answer = Path(scratch, "arguments.json"), Path(scratch, "answer.json")
         given.write_text(json.dumps(arguments), "utf-8")
-        command = [sys.executable, "-P", "-m", __name__, step, str(given), str(answer)]
+        command = [sys.executable, "-P", "-m", _PROGRAM, step, str(given), str(answer)]
         status = await stream(command, cwd=cwd, environment=variables, say=hear)
         found = json.loads(answer.read_bytes()) if answer.exists() else {}
     if "result" in found:
@@ -59,42 +59,6 @@ async def call(
     raise MmpipeError("step-failed", f"ended with {status}: {said}", where=step)
 
 
-def main() -> NoReturn:
-    """`python -m mmpipe.retrain.apart STEP ARGUMENTS.json ANSWER.json`."""
-    run(lambda: _answer(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
-
-
-def _answer(step: str, given: Path, answer: Path) -> None:
-    try:
-        result = _function(step)(**json.loads(given.read_bytes()))
-    except MmpipeError as error:
-        kind = type(error).__name__
-        facts = {name: getattr(error, name) for name in ("code", "what", "where", "done", "fix")}
-        write_bytes(answer, json.dumps({"error": {"kind": kind, **facts}}).encode())
-        raise
-    write_bytes(answer, json.dumps({"result": result}).encode())
-
-
-def _function(step: str) -> Callable[..., Any]:
-    """The steps that there are; each in a module that only its own process loads."""
-    if step == "plan":
-        from mmpipe.retrain.dag import plan
-
-        return plan
-    if step == "repro":
-        from mmpipe.retrain.repro import repro
-
-        return repro
-    if step == "snapshot":
-        from mmpipe.retrain.snapshot import take
-
-        return take
-    from mmpipe.retrain import registering
-
-    steps: dict[str, Callable[..., Any]] = {"publish": registering.publish, "promote": registering.promote}
-    return steps[step]
-
-
 def _rebuilt(facts: dict[str, str]) -> MmpipeError:
     kinds = {kind.__name__: kind for kind in _ERRORS}
     kind = kinds.get(facts.pop("kind"), MmpipeError)
@@ -102,7 +66,3 @@ def _rebuilt(facts: dict[str, str]) -> MmpipeError:
     if code not in errors.FIXES:  # of another version's
         return MmpipeError("step-failed", f"{code} {what}")
     return kind(code, what, **facts)
-
-
-if __name__ == "__main__":
-    main()

@@ -48,11 +48,11 @@ async def stream(
     try:
         return await _finish(process, say)
     finally:
-        await end(process.pid)
+        await end(process.pid, patience_s=PATIENCE_S)
         await process.wait()
 
 
-async def end(group: int, *, patience_s: float = PATIENCE_S) -> None:
+async def end(group: int, *, patience_s: float) -> None:
     """SIGTERM to all of a group, after `patience_s` SIGKILL; returns when none of them lives.
 
     Cancelled in between, it kills at once.

@@ -38,7 +38,7 @@ def read(found: Mapping[str, Any]) -> list[Stage]:
 
 
 def plan() -> dict[str, Any]:
-    """Check out what the cache has, then {stages: [{name, needs, deps, changed}]} in an order that can be run.
+    """Check out what the cache has; → {stages: [{name, needs, deps, changed}]}, each after those it needs.
 
     In a process of its own, in the folder of `dvc.yaml`.
     """

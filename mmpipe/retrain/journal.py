@@ -1,6 +1,7 @@
 """What a run said and what came of it, in two files beside its worktree: for those who have no server."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ class Journal:
 
     @contextmanager
     def written(self, tell: Tell) -> Iterator[Tell]:
-        """Tell `tell`, and write `step | line` to the log, each line at once."""
-        with self._path("log").open("a", encoding="utf-8", buffering=1) as file:
+        """Tell `tell`, and write `seconds step | line` to the log, each line at once."""
+        started = time.monotonic()
+        with self._path("log").open("a", encoding="utf-8", errors="replace", buffering=1) as file:
 
             def both(step: str, line: str) -> None:
-                file.write(f"{step} | {line}\n".encode("utf-8", "replace").decode())
+                file.write(f"{time.monotonic() - started:8.1f} {step} | {line}\n")
                 tell(step, line)
 
             yield both

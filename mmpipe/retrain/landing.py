@@ -66,7 +66,7 @@ def land(folder: Path, columns: Columns, *, max_bytes: int) -> Landed:
             try:
                 line, contents = _read_row(row, columns, max_bytes)
             except SampleError as error:
-                found.left.append(f"{row.source}:{row.row} ({row.id}) {error.code} {error.what}")
+                found.left.append(_told(row, folder, error))
                 continue
             text = json.dumps(line, sort_keys=True)
             if text in known or text in fresh:
@@ -169,6 +169,11 @@ def _keep(partial: Path, lines: Sequence[str]) -> Path:
     goal = LANDED / files.sha256(data)[:16]
     partial.replace(goal)
     return goal / TABLE
+
+
+def _told(row: Row | BadRow, folder: Path, error: SampleError) -> str:
+    source, name = (text.removeprefix(f"{folder.as_posix()}/") for text in (row.source, row.id))
+    return f"{source}:{row.row} ({name}) {error.code} {error.what}"
 
 
 def _labels(lines: Sequence[Line], columns: Columns) -> dict[str, int]:

@@ -7,10 +7,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from mmpipe import params, paths, yaml_text
 from mmpipe.errors import UsageError
 from mmpipe.files import write_bytes
+
+_NULL = "tag:yaml.org,2002:null"
 
 
 def apply(root: Path, values: Mapping[str, Any]) -> params.Params:
@@ -40,7 +43,12 @@ def _put(tree: CommentedMap, key: str, value: Any) -> None:
 
 
 def _text(tree: CommentedMap) -> str:
+    class Representer(RoundTripRepresenter):  # type: ignore[misc]
+        """Null is written out, as `mmpipe params` does."""
+
+    Representer.add_representer(type(None), lambda to, _: to.represent_scalar(_NULL, "null"))
     yaml = YAML(typ="rt")
+    yaml.Representer = Representer
     yaml.preserve_quotes = True
     yaml.width = 10_000
     out = io.StringIO()

@@ -11,7 +11,7 @@ from mmpipe.retrain.worktree import BRANCHES, Worktree
 
 _GIT = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false")
 """No hook of the person's runs for a bot, and nobody is there to type a passphrase."""
-_DIGEST = "Bundle-SHA256"
+_DIGEST, _GATE, _CHAMPION = "Bundle-SHA256", "Gate", "Champion"
 _DONE = "nothing was committed"
 
 
@@ -34,18 +34,23 @@ def commit_nowhere(tree: Worktree, message: str) -> str:
 
 
 def message(tree: Worktree, digest: str, verdict: Mapping[str, Any], sentence: str) -> str:
-    """A sentence, the verdict, and the bundle's hash, by which a later run knows that it was judged."""
+    """A sentence, the verdict, and what tells a later run that this very bundle was judged, and over whom."""
     said = [f"- {reason}" for reason in verdict.get("reasons", [])]
-    trailers = [f"{_DIGEST}: {digest}", f"Gate: {verdict.get('verdict', 'none')}", f"Run: {tree.name}"]
-    return "\n".join([sentence, "", *said, "", *trailers, ""])
+    trailers = {
+        _DIGEST: digest,
+        _GATE: verdict.get("verdict", "none"),
+        _CHAMPION: verdict.get("champion") or "none",
+        "Run": tree.name,
+    }
+    return "\n".join([sentence, "", *said, "", *(f"{key}: {value}" for key, value in trailers.items()), ""])
 
 
-def refused(tree: Worktree, digest: str) -> str | None:
-    """The branch of an earlier run whose gate refused this very bundle."""
-    keys = f"%(trailers:key={_DIGEST},valueonly,separator=%x2C) %(trailers:key=Gate,valueonly,separator=%x2C)"
-    form = f"--format=%(refname:short) {keys}"
-    lines = vcs.git("for-each-ref", form, f"refs/heads/{BRANCHES}/", cwd=tree.root).splitlines()
-    found = [line.split()[0] for line in lines if line.split()[1:] == [digest, "refuse"]]
+def refused(tree: Worktree, digest: str, champion: str | None) -> str | None:
+    """The branch of an earlier run whose gate refused this very bundle, for the same champion."""
+    wanted = {f"{_DIGEST}: {digest}", f"{_GATE}: refuse", f"{_CHAMPION}: {champion or 'none'}"}
+    form = "--format=%(refname:short)%0a%(contents:trailers)%01"
+    blocks = vcs.git("for-each-ref", form, f"refs/heads/{BRANCHES}/", cwd=tree.root).split("\x01")
+    found = [lines[0] for block in blocks if wanted <= set(lines := block.strip().splitlines())]
     return found[-1] if found else None
 
 

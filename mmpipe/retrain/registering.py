@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mmpipe import bundle, paths
-from mmpipe.errors import MmpipeError
+from mmpipe.errors import MmpipeError, NotFoundError
 from mmpipe.retrain.apart import call
 from mmpipe.retrain.children import Say, stream
 from mmpipe.retrain.worktree import Worktree
 
 CHAMPION = "fusion#prod"
-NAME = "fusion"
 BOT = {
     "GIT_AUTHOR_NAME": "mmpipe bot",
     "GIT_AUTHOR_EMAIL": "mmpipe-bot@localhost",
@@ -37,6 +36,28 @@ def version_of(root: Path, digest: str) -> str | None:
 
     found = [version.tag for version in tagged.read(root).versions if version.bundle_sha256 == digest]
     return found[-1] if found else None
+
+
+def champion(root: Path) -> str | None:
+    """The tag of the version that holds the stage `prod`."""
+    from mmpipe.registry import tagged
+
+    try:
+        return tagged.read(root).resolve(CHAMPION).tag
+    except NotFoundError:
+        return None
+
+
+def unpromoted(root: Path, tag: str) -> bool:
+    """Whether a run published this version, the gate let it pass, and no stage was ever given to it."""
+    from mmpipe.registry import tagged
+
+    registry = tagged.read(root)
+    version = next((version for version in registry.versions if version.tag == tag), None)
+    if version is None or version.who != BOT["GIT_COMMITTER_NAME"]:
+        return False
+    passed = (version.gate or {}).get("verdict") in ("promote", "none")
+    return passed and not any(a.version == version.version for a in registry.assignments)
 
 
 async def judge(tree: Worktree, say: Say) -> dict[str, Any]:
@@ -71,9 +92,9 @@ async def publish_apart(
     return found
 
 
-async def promote_apart(tree: Worktree, version: str, why: str, say: Say) -> dict[str, Any]:
+async def promote_apart(tree: Worktree, tag: str, why: str, say: Say) -> dict[str, Any]:
     """`promote` in a process of its own, by the bot."""
-    arguments = {"version": version, "why": why}
+    arguments = {"spec": tag.replace("=", ":"), "why": why}
     variables = {**tree.environment, **BOT}
     found: dict[str, Any] = await call("promote", arguments, cwd=tree.root, variables=variables, say=say)
     return found
@@ -87,9 +108,9 @@ def publish(*, verdict: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     return asdict(publish_model(Path(), Wishes(dry_run=dry_run, detached=dry_run), judge=lambda _: verdict))
 
 
-def promote(*, version: str, why: str) -> dict[str, Any]:
+def promote(*, spec: str, why: str) -> dict[str, Any]:
     """Give the stage `prod` to a version."""
     from mmpipe.registry.promote import Terms
     from mmpipe.registry.promote import promote as promote_version
 
-    return asdict(promote_version(Path(), f"{NAME}@{version}", Terms(why=why)))
+    return asdict(promote_version(Path(), spec, Terms(why=why)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpipe import paths
+from mmpipe.errors import MmpipeError
 from mmpipe.retrain import apart, dag, lock, publishing, registering, stages, summary, worktree
 from mmpipe.retrain.children import Say
 from mmpipe.retrain.dag import Stage
@@ -44,8 +45,9 @@ async def plan(tree: Worktree, say: Say) -> list[Stage]:
 
 
 def known(tree: Worktree, digest: str) -> str | None:
-    """The version that has this very model, or the branch of an earlier run that had it refused."""
-    return registering.version_of(tree.root, digest) or publishing.refused(tree, digest)
+    """The version that has this very model, or the branch of a run that kept this champion over it."""
+    version = registering.version_of(tree.root, digest)
+    return version or publishing.refused(tree, digest, registering.champion(tree.root))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ async def retrain(
                 outcome = await _through(tree, options, steps or Steps(), tell_both)
             journal.keep(outcome)
             return outcome
+        except MmpipeError as error:
+            journal.keep(Outcome(tree.name, tree.commit, reason=str(error), exit_status=error.exit_status))
+            raise
         finally:
             worktree.remove(tree)
 
@@ -131,8 +136,11 @@ async def _decide(tree: Worktree, options: Options, steps: Steps, tell: Tell, ou
     """One decision, at the end: nothing is written to git before it."""
     outcome.bundle_sha256 = registering.bundle_sha256(tree.root)
     outcome.known = steps.known(tree, outcome.bundle_sha256)
-    if outcome.known is not None and not options.force_run:
+    if outcome.known is not None and not options.force_run and not options.gate.model_fields_set:
         outcome.status, outcome.reason = "unchanged", f"{outcome.known} is this very model already"
+        if options.publish == "yes" and options.promote and registering.unpromoted(tree.root, outcome.known):
+            await _promote(tree, steps, tell, outcome, outcome.known)
+            outcome.reason += "; the run that published it was cut off before it could promote it"
         return
     outcome.verdict = await steps.judge(tree, _to(tell, "gate"))
     passed = outcome.verdict["verdict"] == "promote"
@@ -165,10 +173,13 @@ async def _release(tree: Worktree, options: Options, steps: Steps, tell: Tell, o
         return
     outcome.status = "published"
     if options.promote:
-        version = outcome.published["version"]
-        outcome.promoted = await steps.promote(tree, version, outcome.run, _to(tell, "promote"))
-        outcome.status = "promoted"
-        tell("promote", f"{outcome.promoted['tag']}")
+        await _promote(tree, steps, tell, outcome, outcome.published["tag"])
+
+
+async def _promote(tree: Worktree, steps: Steps, tell: Tell, outcome: Outcome, tag: str) -> None:
+    outcome.promoted = await steps.promote(tree, tag, outcome.run, _to(tell, "promote"))
+    outcome.status = "promoted"
+    tell("promote", f"{outcome.promoted['tag']}")
 
 
 def _to(tell: Tell, step: str) -> Say:

@@ -45,11 +45,14 @@ def take(
 def _check_out(root: Path) -> None:
     """The raw data that DVC tracks, from its cache or else its remote."""
     names = [path.as_posix() for path in _files(root)]
-    if names:
-        try:
-            vcs.dvc("checkout", "--quiet", *names, cwd=root)
-        except MmpipeError:
-            vcs.dvc("pull", "--quiet", *names, cwd=root)
+    if not names:
+        return
+    if TRACKED[0].as_posix() in names:
+        _drop_keep(root)
+    try:
+        vcs.dvc("checkout", "--force", *names, cwd=root)
+    except MmpipeError:
+        vcs.dvc("pull", "--force", *names, cwd=root)
 
 
 def _update(root: Path) -> list[str]:
@@ -58,7 +61,7 @@ def _update(root: Path) -> list[str]:
     for path in _files(root):
         before = path.read_bytes()
         if b"\ndeps:" in before or before.startswith(b"deps:"):
-            vcs.dvc("update", "--quiet", path.as_posix(), cwd=root)
+            vcs.dvc("update", path.as_posix(), cwd=root)
             changed += [path.as_posix()] if path.read_bytes() != before else []
     return changed
 
@@ -72,9 +75,14 @@ def _track(root: Path) -> None:
         fix = "import into a folder below data/raw, or let samples land at the source"
         raise InvalidError("landing-missing", what, where=whole.as_posix(), fix=fix)
     target = LANDED if others or own.is_file() else paths.RAW
-    if target == paths.RAW and vcs.git("ls-files", "--", KEEP.as_posix(), cwd=root):
-        vcs.git("rm", "--quiet", "--force", "--", KEEP.as_posix(), cwd=root)
-    vcs.dvc("add", "--quiet", target.as_posix(), cwd=root)
+    if target == paths.RAW:
+        _drop_keep(root)
+    vcs.dvc("add", target.as_posix(), cwd=root)
+
+
+def _drop_keep(root: Path) -> None:
+    """What keeps the empty folder in git stands in DVC's way when it has the folder."""
+    vcs.git("rm", "--quiet", "--force", "--ignore-unmatch", "--", KEEP.as_posix(), cwd=root)
 
 
 def _files(root: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The run's own git worktree at a pinned commit: nobody's edits come in, the checkout is not touched."""
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,18 +55,17 @@ def prepare(workspace: Path, commit: str = "HEAD") -> Worktree:
     """
     workspace = workspace.resolve()
     top, prefix = _locate(workspace)
+    number = _next_number(workspace, prefix)  # before the dead run that has the last one is forgotten
     sweep(workspace)
     pinned = pin(workspace, commit)
-    number = _next_number(workspace, prefix)
     folder = workspace / RUNS / str(number)
     folder.parent.mkdir(parents=True, exist_ok=True)
     tree = Worktree(number, folder, folder / prefix, workspace, prefix, pinned)
-    try:
+    with ExitStack() as undo:
+        undo.callback(remove, tree)
         vcs.git(*_QUIET, "worktree", "add", "--quiet", "--detach", str(folder), pinned, cwd=top)
         _set_up(tree)
-    except BaseException:
-        leftovers.remove(folder, _metadata(workspace))
-        raise
+        undo.pop_all()
     return tree
 
 

@@ -1,9 +1,10 @@
 """The trained network and its metrics → the model bundle, with its card."""
 
 import json
+from pathlib import Path
 from typing import Any
 
-from mmpipe import bundle, card, files, paths
+from mmpipe import bundle, card, files, paths, testset
 from mmpipe.params import load
 from mmpipe.stages.process import run
 
@@ -23,8 +24,9 @@ def main() -> None:
         split=split,
         size=len(trained.files[bundle.WEIGHTS]),
     )
-    metrics = files.canonical_json({"test": test, "validation": train}).encode()
-    contents = {**trained.files, bundle.METRICS: metrics, bundle.CARD: card.render(facts).encode()}
+    metrics = {"test": test, "test_sha256": testset.read(Path()).sha256, "validation": train}
+    contents = {**trained.files, bundle.METRICS: files.canonical_json(metrics).encode()}
+    contents[bundle.CARD] = card.render(facts).encode()
     digest = bundle.write(paths.BUNDLE, contents)
     print(f"bundle: {paths.BUNDLE}, {sum(map(len, contents.values())):,} bytes, sha256 {digest[:12]}")  # noqa: T201
 

@@ -4,8 +4,11 @@ DVC itself sees the values that are written in params.yaml. The values here are 
 use, defaults included, in place of the code that reads them (`fingerprint.LEFT_OUT`).
 """
 
+from pathlib import Path
+from typing import Any
+
 from mmpipe import fingerprint, paths
-from mmpipe.files import write_json
+from mmpipe.files import canonical_json, write_json
 from mmpipe.params import load
 from mmpipe.stages.process import run
 
@@ -27,11 +30,31 @@ SECTIONS = {
 
 def main() -> None:
     """Write `data/code/<stage>.json` for every stage of `dvc.yaml`."""
-    params = load(paths.PARAMS).model_dump(mode="json")
-    for stage, sections in SECTIONS.items():
-        found = fingerprint.of_modules(*modules(stage))
-        found["params"] = {section: params[section] for section in sections}
+    for stage, found in fingerprints(Path()).items():
         write_json(paths.code_fingerprint(stage), found)
+
+
+def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
+    """Stage → what it depends on now: its code and libraries, and the workspace's parameters."""
+    params = load(root / paths.PARAMS).model_dump(mode="json")
+    return {
+        stage: fingerprint.of_modules(*modules(stage))
+        | {"params": {section: params[section] for section in sections}}
+        for stage, sections in SECTIONS.items()
+    }
+
+
+def stale(root: Path) -> list[str]:
+    """The stages whose file in a workspace says otherwise; of one without a file nothing is said."""
+    if not (root / paths.CODE).is_dir():
+        return []
+    found = fingerprints(root)
+    written = {stage: root / paths.code_fingerprint(stage) for stage in found}
+    return [
+        stage
+        for stage, path in written.items()
+        if path.is_file() and path.read_bytes() != canonical_json(found[stage]).encode()
+    ]
 
 
 def modules(stage: str) -> list[str]:

@@ -4,7 +4,7 @@ import sys
 
 from mmpipe import paths, schema, tables
 from mmpipe.errors import UsageError
-from mmpipe.features.extract import extract
+from mmpipe.features.extract import TIMEOUT_S, extract
 from mmpipe.features.extractor import Extractor
 from mmpipe.params import load
 from mmpipe.stages.process import run
@@ -15,12 +15,19 @@ def main() -> None:
     modality = sys.argv[1] if len(sys.argv) == 2 else ""
     if modality not in schema.MODALITIES:
         raise UsageError("usage", f"needs one of {', '.join(schema.MODALITIES)}, not {modality!r}")
-    settings = getattr(load(paths.PARAMS), modality).model_dump()
+    params = load(paths.PARAMS)
+    settings = getattr(params, modality).model_dump()
     if modality == "text":
         tokenizer = paths.TOKENIZER.read_text("utf-8")
         settings = {"tokenizer_json": tokenizer, "max_tokens": settings["max_tokens"]}
     samples = tables.read(paths.SAMPLES, schema.SAMPLES)
-    counts = extract(samples, Extractor(modality, settings), out=paths.features(modality), store=paths.STORE)
+    counts = extract(
+        samples,
+        Extractor(modality, settings),
+        out=paths.features(modality),
+        store=paths.STORE,
+        timeout_s=max(TIMEOUT_S, params.ingest.timeout_s),
+    )
     for failure in counts.failures:
         print(failure, file=sys.stderr)  # noqa: T201
     print(counts)  # noqa: T201

@@ -1,0 +1,115 @@
+"""Models on the raw samples of the current test split: what the gate compares."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpipe import bundle, files, gate
+from mmpipe.errors import InvalidError, SampleError
+from mmpipe.metrics import Floats
+from mmpipe.predict import Prediction, Predictor, Sample
+from mmpipe.preprocess import MAX_BYTES
+from mmpipe.testset import HeldOut
+
+TIMED, ROUNDS = 50, 5
+"""Samples whose predictions are timed, and how often each: on a busy machine only the fastest tells."""
+FIX = "restore the file, or run `dvc repro`"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A loaded model that takes part: what people call it, and the folder that it was loaded from."""
+
+    name: str
+    folder: Path
+    predictor: Predictor
+
+
+def run(root: Path, test: HeldOut, runners: Sequence[Runner]) -> tuple[gate.HeldOut, list[gate.Contender]]:
+    """Every runner on every sample, each with its own preprocessing; labels are those of all, sorted.
+
+    `root`: the workspace. Latencies are of single predictions from bytes in memory, taken in turns: the one
+    part of a verdict that differs from run to run. Raises InvalidError where a file is not the ingested one,
+    and `split-too-few` where there is no sample.
+    """
+    if not test.rows:
+        fix = "raise split.test_fraction, or add samples"
+        raise InvalidError("split-too-few", "there is no test sample to judge on", fix=fix)
+    targets = [row["target"] for row in test.rows]
+    labels = sorted({*targets, *(label for one in runners for label in one.predictor.bundle.labels)})
+    index = {label: number for number, label in enumerate(labels)}
+    chances = [probabilities(one.predictor, raw(root, test.rows), index) for one in runners]
+    answered = np.logical_and.reduce([one.any(axis=1) for one in chances])
+    rows = [row for row, good in zip(test.rows, answered, strict=True) if good] or test.rows
+    times = latencies([one.predictor for one in runners], list(raw(root, _spread(rows, TIMED))))
+    wanted = np.array([index[target] for target in targets], np.int64)
+    return gate.HeldOut(wanted, np.array(test.groups), labels, test.sha256), [
+        gate.Contender(
+            name=one.name,
+            probabilities=found,
+            known=one.predictor.bundle.labels,
+            latency_ms=latency,
+            size_bytes=_size(one.folder),
+            bundle_sha256=one.predictor.bundle.digest,
+            judged_on=one.predictor.bundle.metrics.get("test_sha256"),
+        )
+        for one, found, latency in zip(runners, chances, times, strict=True)
+    ]
+
+
+def raw(root: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Sample]:
+    """The samples of rows of `schema.SAMPLES`, read one by one, each file checked against its hash."""
+    for row in rows:
+        image, audio = (_bytes(root, row, modality) for modality in ("image", "audio"))
+        yield Sample(image, row["text"], audio)
+
+
+def probabilities(predictor: Predictor, samples: Iterator[Sample], index: dict[str, int]) -> Floats:
+    """(N, K), label by label in the columns that `index` says; a row of zeros where the model refuses."""
+    columns = [index[label] for label in predictor.bundle.labels]
+    rows = []
+    for answer in predictor.predict_many(samples):
+        rows.append(np.zeros(len(index)))
+        if isinstance(answer, Prediction):
+            rows[-1][columns] = list(answer.probabilities.values())
+    return np.array(rows)
+
+
+def latencies(predictors: Sequence[Predictor], samples: Sequence[Sample]) -> list[float]:
+    """Milliseconds of a single prediction by each: the median over samples of the fastest of some rounds."""
+    times = np.empty((1 + ROUNDS, len(samples), len(predictors)))
+    for turn, number in product(range(1 + ROUNDS), range(len(samples))):
+        for column in np.roll(range(len(predictors)), turn):  # nobody always comes after the same
+            start = time.perf_counter()
+            list(predictors[column].predict_many([samples[number]]))
+            times[turn, number, column] = time.perf_counter() - start
+    fastest = times[1:].min(axis=0)  # the first round warms up
+    return [float(value) for value in np.median(fastest, axis=0) * 1000]
+
+
+def _bytes(root: Path, row: dict[str, Any], modality: str) -> bytes | None:
+    name = row[f"{modality}_path"]
+    if name is None:
+        return None
+    try:
+        data = files.read_guarded(root / name, max_bytes=MAX_BYTES)
+    except SampleError as error:
+        raise InvalidError(error.code, error.what, where=name, fix=FIX) from None
+    if files.sha256(data) != row[f"{modality}_sha256"]:
+        raise InvalidError("file-changed", "is not the file that was ingested", where=name, fix=FIX)
+    return data
+
+
+def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """At most `count` of them, evenly over all."""
+    return [rows[n] for n in np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of a bundle's files."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name != bundle.ORIGIN)
