@@ -72,7 +72,7 @@ async def missed_runs(client: PrefectClient) -> dict[str, dict[str, Any]]:
     """The deployments with scheduled runs that are overdue: name → parameters of the last one of each."""
     due = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC")),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC")),  # type: ignore[arg-type]
     )
     order = FlowRunSort.EXPECTED_START_TIME_ASC
     runs = await client.read_flow_runs(flow_run_filter=due, sort=order)

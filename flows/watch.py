@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from prefect import flow
@@ -12,11 +12,12 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.speaking import tell
-from mmpipe import manifest, params, paths
+from mmpipe import paths
 from mmpipe.files import write_json
-from mmpipe.manifest import Row
-from mmpipe.retrain.landing import TABLES
 from mmpipe.retrain.options import Options
+
+if TYPE_CHECKING:
+    from mmpipe.manifest import Row
 
 STATE = paths.PRIVATE / "watch.json"
 """{seen: the samples that a retraining took, pending: those of the run that was started, run: its id}."""
@@ -46,11 +47,14 @@ async def watch(landing: str = "landing", at_least: Annotated[int, Field(ge=1)] 
 
 def samples(folder: Path, columns: Mapping[str, str | None]) -> set[str]:
     """A short hash for each sample of a landing folder: its cells, and its files' sizes and times."""
+    from mmpipe import manifest
+    from mmpipe.retrain.landing import TABLES
+
     if not folder.is_dir():
         return set()
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
     rows = [row for source in tables or [folder] for row in manifest.read(source, columns)]
-    return {_signature(row) for row in rows if isinstance(row, Row)}
+    return {_signature(row) for row in rows if isinstance(row, manifest.Row)}
 
 
 async def settled(state: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +85,13 @@ async def start(landing: str) -> str:
 
 
 def _columns(root: Path) -> dict[str, str | None]:
+    from mmpipe import params
+
     found: dict[str, str | None] = params.load(root / paths.PARAMS).data.columns.model_dump()
     return found
 
 
-def _signature(row: Row) -> str:
+def _signature(row: "Row") -> str:
     cells = [row.image, row.audio, row.text_path, row.text, row.target, row.group, row.split]
     stamps = [_stamp(row.folder / name) for name in cells[:3] if name]
     return hashlib.sha256(json.dumps([cells, stamps]).encode()).hexdigest()[:16]
