@@ -11,8 +11,11 @@ from flows.settings import HOST, Place
 _PAGE = re.compile(r"/(\d+\.html)")
 
 
-def serve(place: Place) -> str:
-    """Serve them in a thread that ends with this process; the address to put a page's name behind."""
+def serve(place: Place, port: int) -> str:
+    """Serve them in a thread that ends with this process; the address to put a page's name behind.
+
+    Where `port` is taken, at any other: links of earlier runs then lead nowhere.
+    """
     token = base64.b64encode(place.password().encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -42,6 +45,9 @@ def serve(place: Place) -> str:
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer((HOST, 0), Handler)
+    try:
+        server = ThreadingHTTPServer((HOST, port), Handler)
+    except OSError:
+        server = ThreadingHTTPServer((HOST, 0), Handler)
     threading.Thread(target=server.serve_forever, name="reports", daemon=True).start()
     return f"http://{HOST}:{server.server_port}"

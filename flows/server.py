@@ -121,7 +121,7 @@ def _up(place: Place, url: str, wishes: argparse.Namespace, children: list[Child
     children.append(Child("the server", command, server(place, url), place.logs / "server.log"))
     children[0].start()
     _wait(place, f"{url}/api/health", children[0])
-    served = reports.serve(place)
+    served = reports.serve(place, wishes.port + 1)
     found = {"url": url, "reports": served, "pid": os.getpid()}
     write_bytes(place.address, json.dumps(found).encode())
     variables = client(place, url)
