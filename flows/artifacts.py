@@ -90,7 +90,7 @@ async def of_outcome(outcome: Outcome) -> None:
         words = f"`{tag}`{' (dry run: nothing was tagged)' if dry else ''}"
         if outcome.promoted:
             words += f"\n\npromoted: `{outcome.promoted['tag']}`"
-        await _made(acreate_markdown_artifact(words, key="model-version", description=tag))
+        await _made(acreate_markdown_artifact(words, key="model-version", description=f"`{tag}`"))
 
 
 def metrics_table(outcome: Outcome) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The command line: all commands, and its entry point."""
 
-from mmpipe.commands import gate, models, predict, pull, schedule, workspace  # noqa: F401  (they add commands)
+# Each module adds its commands to the application.
+from mmpipe.commands import compare, gate, models, predict, pull, schedule, serve, workspace  # noqa: F401
 from mmpipe.commands.console import app
 
 

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 from mmpipe.errors import MmpipeError, UsageError
 from mmpipe.worker import NOT_BEGUN, Beat, Raised, work
 
-__all__ = ["Beat", "Dead", "Done", "crew", "run", "worker_count"]
+__all__ = ["Beat", "Dead", "Done", "crew", "forked", "run", "without_main_module", "worker_count"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,7 +117,7 @@ class _Worker:
         self.beat = context.RawArray("d", [NOT_BEGUN, 0.0])
         arguments = (theirs, function, self.beat, str(Path.cwd()))
         self.process = context.Process(target=work, args=arguments, daemon=True)
-        with _no_main_module():
+        with without_main_module():
             self.process.start()
         theirs.close()
         self.task: _Task | None = None
@@ -181,7 +181,7 @@ class _Crew:
                 return worker
         if len(self.workers) == self.count:
             return None
-        self.workers.append(_Worker(_context(self.preload), self.function))
+        self.workers.append(_Worker(forked(self.preload), self.function))
         return self.workers[-1]
 
     def wait(self) -> list[_Worker]:
@@ -245,7 +245,7 @@ def _cause(worker: _Worker, timeout_s: float) -> tuple[str, str]:
     return "worker-died", f"the worker process ended with status {status}"
 
 
-def _context(preload: Sequence[str]) -> ForkServerContext:
+def forked(preload: Sequence[str]) -> ForkServerContext:
     """A fork server whose workers compute in one thread; a process's first call decides what it preloads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -260,7 +260,7 @@ def _context(preload: Sequence[str]) -> ForkServerContext:
 
 
 @contextmanager
-def _no_main_module() -> Iterator[None]:
+def without_main_module() -> Iterator[None]:
     """Workers need nothing of the main module: spare each of them importing it, and all it imports."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

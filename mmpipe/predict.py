@@ -5,21 +5,24 @@
 'cat'
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmpipe import evaluate, metrics
+from mmpipe import contribution, evaluate, metrics
+from mmpipe.batches import Dataset
 from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, SampleError, UsageError
 from mmpipe.model.checkpoint import Bundle, load_bundle
 from mmpipe.preprocess import Features, Preprocessor, Refusal, Sample
+from mmpipe.registry import pull
 
-__all__ = ["Prediction", "Predictor", "Refusal", "Sample", "load"]
+__all__ = ["Explanation", "Prediction", "Predictor", "Refusal", "Sample", "load"]
 
 BATCH_SIZE = 256
 _FIXES = {
@@ -38,19 +41,36 @@ _FIXES = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """`probabilities`: {label: calibrated}, in the bundle's order. `modalities`: those used, sorted."""
+    """`probabilities`: {label: calibrated}, in the bundle's order. `modalities`: those used, sorted.
+
+    `model` is the tag or the folder's name, `bundle_sha256` the digest of the bundle that said so.
+    """
 
     label: str
     confidence: float
     probabilities: dict[str, float]
     modalities: tuple[str, ...]
+    model: str
+    bundle_sha256: str
+
+
+@dataclass(frozen=True)
+class Explanation(Prediction):
+    """A prediction, and how far each modality moved its label's probability (see `contribution`).
+
+    `baseline`, the probability with everything absent, and the `contributions` sum to `confidence`.
+    """
+
+    contributions: dict[str, float]
+    baseline: float
 
 
 class Predictor:
-    """A loaded bundle; `bundle` says where it comes from."""
+    """A loaded bundle; `bundle` says where it comes from, `name` is its tag or its folder's name."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, name: str) -> None:
         self.bundle = bundle
+        self.name = name
         settings = {m: bundle.preprocessing[m] for m in bundle.modalities}
         self.preprocessor = Preprocessor(settings, bundle.tokenizer)
 
@@ -71,14 +91,18 @@ class Predictor:
         Raises UsageError where nothing is given that the model takes, and for a file or text that cannot be
         used NotFoundError (`file-missing`) or InvalidError with the refusal's code.
         """
-        sample = Sample(image, text, audio)
-        given = [m for m in ("audio", "image", "text") if getattr(sample, m) is not None]
-        if not set(given) & set(self.modalities):
-            what = f"got {' and '.join(given) or 'nothing'}, the model takes {', '.join(self.modalities)}"
-            raise UsageError("usage", what, fix=f"give at least one of {', '.join(self.modalities)}")
-        [found] = self.predict_many([sample])
-        if isinstance(found, Refusal):
-            raise _error(found, sample)
+        [found] = self.answers([self._one(Sample(image, text, audio))])
+        return found
+
+    def explain(
+        self,
+        *,
+        image: bytes | Path | None = None,
+        text: str | None = None,
+        audio: bytes | Path | None = None,
+    ) -> Explanation:
+        """Predict one sample and say what each of its modalities adds. Raises as `predict` does."""
+        [found] = self.explanations([self._one(Sample(image, text, audio))])
         return found
 
     def predict_many(
@@ -91,11 +115,28 @@ class Predictor:
 
     def answer(self, features: Sequence[Features | Refusal]) -> list[Prediction | Refusal]:
         """The predictions from one batch of features, in order; refusals stay."""
-        good = [one for one in features if not isinstance(one, Refusal)]
-        chances = iter(metrics.softmax(self.logits(good), self.bundle.temperature) if good else ())
+        answers = iter(self.answers([one for one in features if not isinstance(one, Refusal)]))
+        return [one if isinstance(one, Refusal) else next(answers) for one in features]
+
+    def answers(self, features: Sequence[Features]) -> list[Prediction]:
+        """One prediction for each sample's features."""
+        if not features:
+            return []
+        chances = metrics.softmax(self.logits(features), self.bundle.temperature)
+        return [Prediction(**self._said(row, one)) for row, one in zip(chances, features, strict=True)]
+
+    def explanations(self, features: Sequence[Features]) -> list[Explanation]:
+        """One explanation for each sample's features."""
+        if not features:
+            return []
+        found = contribution.shares(self.bundle, self._dataset(features), batch_size=BATCH_SIZE)
         return [
-            one if isinstance(one, Refusal) else self._prediction(next(chances), tuple(sorted(one)))
-            for one in features
+            Explanation(
+                **self._said(share.probabilities, one),
+                contributions=share.contributions,
+                baseline=share.baseline,
+            )
+            for share, one in zip(found, features, strict=True)
         ]
 
     def features(self, sample: Sample) -> Features:
@@ -107,25 +148,52 @@ class Predictor:
 
     def logits(self, features: Sequence[Features]) -> NDArray[np.float64]:
         """Uncalibrated (N, K) of N samples' features, by the code that `evaluate` runs."""
+        everything, dataset = "+".join(self.modalities), self._dataset(features)
+        return evaluate.logits(self.bundle.model, dataset, [everything], batch_size=BATCH_SIZE)[everything]
+
+    def _one(self, sample: Sample) -> Features:
+        """The features of the only sample there is; what is wrong with it ends the call."""
+        given = [m for m in ("audio", "image", "text") if getattr(sample, m) is not None]
+        if not set(given) & set(self.modalities):
+            what = f"got {' and '.join(given) or 'nothing'}, the model takes {', '.join(self.modalities)}"
+            raise UsageError("usage", what, fix=f"give at least one of {', '.join(self.modalities)}")
+        found = self.preprocessor.features(sample)
+        if isinstance(found, Refusal):
+            raise _error(found, sample)
+        return found
+
+    def _dataset(self, features: Sequence[Features]) -> Dataset:
         arrays = {m: [one.get(m) for one in features] for m in self.modalities}
-        dataset = self.bundle.dataset([str(n) for n in range(len(features))], arrays)
-        everything = "+".join(self.modalities)
-        found = evaluate.logits(self.bundle.model, dataset, [everything], batch_size=BATCH_SIZE)
-        return found[everything]
+        return self.bundle.dataset([str(n) for n in range(len(features))], arrays)
 
-    def _prediction(self, chances: NDArray[np.float64], modalities: tuple[str, ...]) -> Prediction:
+    def _said(self, chances: NDArray[np.float64], features: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments of a `Prediction`."""
         best = int(chances.argmax())
-        named = dict(zip(self.bundle.labels, chances.tolist(), strict=True))
-        return Prediction(self.bundle.labels[best], float(chances[best]), named, modalities)
+        return {
+            "label": self.bundle.labels[best],
+            "confidence": float(chances[best]),
+            "probabilities": dict(zip(self.bundle.labels, chances.tolist(), strict=True)),
+            "modalities": tuple(sorted(features)),
+            "model": self.name,
+            "bundle_sha256": self.bundle.digest,
+        }
 
 
-def load(bundle: str | Path, *, device: str | None = None) -> Predictor:
-    """Load the bundle in a folder, every hash verified. `device`: as torch names it; None = CUDA if there is.
+def load(
+    model: str | Path, *, source: str | None = None, device: str | None = None, name: str | None = None
+) -> Predictor:
+    """Load a bundle, every hash verified: a folder, or a published version such as `fusion#prod`.
 
-    Raises NotFoundError, VerificationError or InvalidError as `load_bundle` does.
+    `source`: the repository that publishes it, a folder or a URL; None = that of the current folder.
+    `device`: as torch names it; None = CUDA if there is. `name`: what predictions call the model; None = its
+    tag, or else the folder's name. Raises NotFoundError, VerificationError or InvalidError as `load_bundle`
+    and, for a tag, `registry.pull.pull` do.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Predictor(load_bundle(Path(bundle), device=where))
+    folder = pull.resolve_folder(str(model), source)
+    bundle = load_bundle(folder, device=where)
+    tag = bundle.origin.tag if bundle.origin else folder.resolve().name
+    return Predictor(bundle, name or tag)
 
 
 def _error(refusal: Refusal, sample: Sample) -> MmpipeError:

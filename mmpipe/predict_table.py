@@ -149,6 +149,8 @@ def _schema(labels: Sequence[str]) -> pa.Schema:
             pa.field("probabilities", pa.list_(pa.float32(), len(labels))),
             pa.field("code", pa.string()),
             pa.field("message", pa.string()),
+            pa.field("model", pa.string()),  # tag or folder name
+            pa.field("bundle_sha256", pa.string()),
         ],
         metadata={"labels": json.dumps(list(labels), ensure_ascii=False)},
     )
@@ -174,6 +176,8 @@ def _cells(answer: Prediction | Refusal) -> dict[str, Any]:
         "confidence": answer.confidence,
         "modalities": "+".join(answer.modalities),
         "probabilities": list(answer.probabilities.values()),
+        "model": answer.model,
+        "bundle_sha256": answer.bundle_sha256,
     }
 
 

@@ -50,7 +50,7 @@ class Preprocessor:
             if (value := getattr(sample, modality)) is None:
                 continue
             try:
-                feature = self._feature(modality, value)
+                feature = self.feature(modality, value)
             except SampleError as error:
                 return Refusal(error.code, error.what, modality)
             if len(feature):
@@ -72,7 +72,8 @@ class Preprocessor:
             return Refusal(error.code, error.what)
         return self.features(sample)
 
-    def _feature(self, modality: str, value: Any) -> NDArray[Any]:
+    def feature(self, modality: str, value: Any) -> NDArray[Any]:
+        """Of a file, its bytes or a text; of length 0 for blank text. Raises SampleError."""
         settings = self.settings[modality]
         if modality == "text":
             assert self.tokenizer is not None

@@ -56,14 +56,12 @@ def read(path: Path, schema: pa.Schema | None = None, *, columns: list[str] | No
     """
     if not path.is_file():
         raise NotFoundError("table-schema", "does not exist", where=str(path), fix="run `dvc repro`")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise VerificationError("table-schema", f"is damaged ({error})", where=str(path)) from error
-    if schema is not None and columns is None and not table.schema.equals(schema):
-        raise InvalidError("table-schema", "has other columns than this version expects", where=str(path))
-    return table
+    return _load(path, str(path), schema, columns)
+
+
+def parse(data: bytes, where: str, schema: pa.Schema | None = None) -> pa.Table:
+    """The table of a file's bytes, verified as `read` does. `where` names the file in errors."""
+    return _load(pa.BufferReader(data), where, schema, None)
 
 
 def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
@@ -84,3 +82,14 @@ def read_shards(folder: Path) -> Iterator[pa.Table]:
     """The tables of a sharded table, in order, one in memory at a time."""
     for path in shards(folder):
         yield read(path)
+
+
+def _load(source: Any, where: str, schema: pa.Schema | None, columns: list[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            table = file.read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise VerificationError("table-schema", f"is damaged ({error})", where=where) from error
+    if schema is not None and columns is None and not table.schema.equals(schema):
+        raise InvalidError("table-schema", "has other columns than this version expects", where=where)
+    return table

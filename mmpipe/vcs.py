@@ -1,12 +1,24 @@
 """Running git, dvc and other programs: always checked, their own last words in our error."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
+
+PATIENCE_S = 10.0
+"""For a program that was asked to end."""
+_BOUND = (
+    "import ctypes, runpy, sys\n"
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)\n"  # PR_SET_PDEATHSIG, SIGTERM
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+"""Runs a module that ends when the process that started it does, even when that one is killed."""
 
 
 def git(*arguments: str, cwd: Path) -> str:
@@ -68,3 +80,49 @@ def run(
         words = (done.stderr.strip() or done.stdout.strip() or "no words")[-2_000:]
         raise MmpipeError("command-failed", f"ended with {done.returncode}: {words}", where=name)
     return done.stdout
+
+
+@contextmanager
+def dvc_lines(
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Iterator[str]]:
+    """What DVC and its stages print, a line at a time while they run; all of them end with the context.
+
+    Behind the last line comes MmpipeError (`command-failed`) where the exit status is not 0.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", _BOUND, "dvc", *arguments],
+        cwd=cwd,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            yield _lines(process, " ".join(["dvc", *arguments[:3]]))
+        finally:
+            if process.returncode is None:
+                _end_group(process)
+
+
+def _lines(process: subprocess.Popen[str], name: str) -> Iterator[str]:
+    assert process.stdout is not None
+    last: deque[str] = deque(maxlen=20)
+    for line in process.stdout:
+        last.append(line)
+        yield line.rstrip("\n")
+    if code := process.wait():
+        words = "".join(last).strip()[-2_000:] or "no words"
+        raise MmpipeError("command-failed", f"ended with {code}: {words}", where=name)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """SIGTERM to all of it, and SIGKILL to what is left after some seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_S)

@@ -47,7 +47,7 @@ def work(pipe: "Connection[Any, Any]", function: bytes, beat: Any, folder: str) 
     """
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to Ctrl-C
-    _die_with_parent()
+    die_with_parent()
 
     def note(index: int) -> None:
         beat[1] = time.monotonic()
@@ -92,7 +92,7 @@ def _portable(error: Exception) -> bytes:
     return data
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel end this process when its parent, or the fork server between them, is gone.
 
     The sentinel is a pipe that the parent holds open: its closing raises SIGIO, whose default is to end us.

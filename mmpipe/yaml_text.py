@@ -66,10 +66,16 @@ def read(path: Path) -> Document:
 
     Raises InvalidError (`params`) with file:line:col.
     """
+    with path.open("rb") as file:
+        return parse(file.read(MAX_BYTES + 1), path)
+
+
+def parse(data: bytes, path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
+    """As `read`, of a file's bytes; `path` names it in errors."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidError("params", f"is larger than {MAX_BYTES:,} bytes", where=str(path))
-        text = path.read_bytes().decode("utf-8-sig")
+        if len(data) > max_bytes:
+            raise InvalidError("params", f"is larger than {max_bytes:,} bytes", where=str(path))
+        text = data.decode("utf-8-sig")
         _refuse_tricks(path, text)
         tree = YAML(typ="rt").load(text)
     except UnicodeDecodeError as error:

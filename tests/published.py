@@ -34,13 +34,14 @@ def contents(number: int) -> dict[str, bytes]:
     return {"model.safetensors": weights, **{name: text.encode() for name, text in named.items()}}
 
 
-def repository(root: Path, *, storage: str | None = None) -> Path:
-    """An empty one with git and DVC; `storage`: the URL of its default DVC remote."""
+def repository(root: Path, *, storage: str | None = None, within: Path | None = None) -> Path:
+    """An empty one with git and DVC; `storage`: the URL of its default DVC remote; `within`: git is there."""
     root.mkdir(parents=True)
-    run(root, "git", "init", "-q", "-b", "main")
-    run(root, "git", "config", "user.name", "Ada")
-    run(root, "git", "config", "user.email", "ada@example.org")
-    dvc(root, "init", "-q")
+    if within is None:
+        run(root, "git", "init", "-q", "-b", "main")
+        run(root, "git", "config", "user.name", "Ada")
+        run(root, "git", "config", "user.email", "ada@example.org")
+    dvc(root, "init", "-q", *(["--subdir"] if within else []))
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     if storage is not None:
         dvc(root, "remote", "add", "-q", "-d", "store", storage)
@@ -48,7 +49,15 @@ def repository(root: Path, *, storage: str | None = None) -> Path:
     return root
 
 
-def publish(root: Path, version: str, number: int, *, push: bool = True, signature: str | None = None) -> str:
+def publish(
+    root: Path,
+    version: str,
+    number: int,
+    *,
+    push: bool = True,
+    signature: str | None = None,
+    prefix: str = "",
+) -> str:
     """Commit a bundle, push it, tag it; its digest."""
     digest = bundle.write(root / "models/fusion", contents(number))
     dvc(root, "add", "-q", "models/fusion")
@@ -58,7 +67,15 @@ def publish(root: Path, version: str, number: int, *, push: bool = True, signatu
         dvc(root, "push", "-q")
     fields = {"Bundle-SHA256": digest, "Data-SHA256": "d" * 64, "Metrics": {"accuracy": number / 10}}
     fields |= {} if signature is None else {"Signature": signature}
-    run(root, "git", "tag", "-a", f"fusion@{version}", "-m", messages.write(f"fusion {version}", fields))
+    run(
+        root,
+        "git",
+        "tag",
+        "-a",
+        f"{prefix}fusion@{version}",
+        "-m",
+        messages.write(f"fusion {version}", fields),
+    )
     return digest
 
 

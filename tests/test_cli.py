@@ -126,6 +126,7 @@ def test_version_is_the_packages():
         (["predict", "--text", "x", "-o", "y.parquet"], 2, "give either"),
         (["predict", "rows.csv", "--text", "x", "-o", "y.parquet"], 2, "give either"),
         (["predict", "rows.csv", "-o", "y.csv", "--column", "photo"], 2, "--column is"),
+        (["predict", "rows.csv", "-o", "y.csv", "--explain"], 2, "--explain is for one sample"),
         (["predict", "--text", "x"], 3, "bundle-missing models/fusion"),
     ],
 )

@@ -65,7 +65,7 @@ def test_every_command_named_is_there():
 
 def examples() -> list[str]:
     lines = [line for page in PAGES for line in in_code(page.read_text()).splitlines()]
-    found = sorted({line.split("#")[0].strip() for line in lines if re.match(r"mmpipe [a-z]+ ", line)})
+    found = sorted({re.split(r"\s#", line)[0].strip() for line in lines if re.match(r"mmpipe [a-z]+ ", line)})
     return [line for line in found if "…" not in line]
 
 
@@ -153,7 +153,10 @@ def test_constraints_are_within_the_declared_ranges():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    declared = [Requirement(text) for text in (*project["dependencies"], *extras["stamps"], *extras["dev"])]
+    declared = [
+        Requirement(text)
+        for text in (*project["dependencies"], *extras["stamps"], *extras["serve"], *extras["dev"])
+    ]
     assert len(declared) > 20
     for requirement in declared:
         names = {requirement.name.lower(), requirement.name.lower().replace("-", "_")}

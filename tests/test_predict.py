@@ -49,12 +49,19 @@ def test_same_logits_as_evaluate(workspace, predictor):
         assert list(answer.probabilities) == LABELS
         assert answer.modalities == tuple(sorted(samples[name]))
         assert answer.confidence == answer.probabilities[answer.label] == max(answer.probabilities.values())
+        assert (answer.model, answer.bundle_sha256) == ("bundle", bundle.digest)
 
 
 def test_bytes_and_files_are_the_same(workspace, predictor):
     sample = complete(workspace[1])
     data = {m: sample[m].read_bytes() for m in ("image", "audio")}
     assert predictor.predict(**sample) == predictor.predict(text=sample["text"], **data)
+
+
+def test_a_model_is_called_by_its_tag_or_its_folder(workspace, monkeypatch):
+    monkeypatch.chdir(workspace[0] / paths.BUNDLE)
+    assert load(".").predict(text="one").model == "fusion"
+    assert load(".", name="fusion@v1.2.0").predict(text="one").model == "fusion@v1.2.0"
 
 
 def test_any_subset_is_taken(workspace, predictor):

@@ -84,6 +84,21 @@ def test_a_folder_is_replaced_whole_and_a_strangers_folder_never(team, away):
     assert (away / "photos/cat.jpg").exists()
 
 
+def test_a_workspace_in_a_subfolder_is_pulled_from_within_and_from_outside(away):
+    top = away / "top"
+    top.mkdir()
+    published.run(top, "git", "init", "-q", "-b", "main")
+    published.run(top, "git", "config", "user.name", "Ada")
+    published.run(top, "git", "config", "user.email", "ada@example.org")
+    work = published.repository(top / "vision", storage=str(away / "store"), within=top)
+    published.publish(work, "v1.0.0", 1, prefix="vision=")
+    published.run(away, "git", "clone", "-q", "--bare", "top", "origin.git")
+    for source in (top, work, away / "origin.git"):
+        shutil.rmtree(".mmpipe", ignore_errors=True)
+        for spec in ("vision:fusion@v1.0.0", "fusion@latest"):
+            assert bundle.read(pull.pull(spec, source=str(source)).folder).files == published.contents(1)
+
+
 def test_a_folder_is_meant_where_one_is_there(team, away):
     assert pull.resolve_folder("models/fusion") == Path("models/fusion")
     found = pull.resolve_folder("fusion#prod", str(team / "work"))

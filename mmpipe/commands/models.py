@@ -163,7 +163,8 @@ def _told_published(made: "Published") -> Iterator[str]:
     verb = "would publish" if made.dry_run else "published" if made.made else "pushed"
     yield f"{verb} {made.tag} ({made.why}){_after(': ', told(made.metrics))}"
     yield f"  commit {made.commit[:12]}, bundle {made.bundle_sha256[:12]}"
-    yield f"  gate: {made.gate.get('verdict', 'none')}{_after(', ', '; '.join(made.gate.get('reasons', [])))}"
+    yield f"  gate: {made.gate.get('verdict', 'none')}"
+    yield from (f"    {reason}" for reason in made.gate.get("reasons", []))
     if made.data_remote is None:
         yield "  no DVC remote is set up: the data stay on this machine (`dvc remote add --default`)"
     if made.git_remote is None:

@@ -1,7 +1,7 @@
 """The command `predict`: one sample, or a table of them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from mmpipe.paths import BUNDLE, PARAMS
 @command("""
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
+    mmpipe predict --image cat.jpg --text "a small cat" --explain
+    mmpipe predict --text "a small cat" --model fusion#prod --from /srv/models.git
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
 """)
@@ -21,7 +23,12 @@ def predict(  # noqa: PLR0913 (the options of one command)
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
-    model: Annotated[Path, typer.Option(help="The folder of a model bundle.")] = BUNDLE,
+    model: Annotated[
+        str, typer.Option(help="The folder of a bundle, or a version such as fusion#prod, which is pulled.")
+    ] = str(BUNDLE),
+    source: Annotated[
+        str | None, typer.Option("--from", help="The repository that publishes the model: a folder or a URL.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="For a table: the .parquet, .jsonl or .csv to write."),
@@ -30,6 +37,9 @@ def predict(  # noqa: PLR0913 (the options of one command)
         list[str] | None,
         typer.Option(help="KEY=NAME of a table's column; unless given, as params.yaml here says."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="For one sample: say what each modality adds.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Predict one sample, of any modalities, or a table."""
@@ -41,12 +51,16 @@ def predict(  # noqa: PLR0913 (the options of one command)
     if (table is None) != (output is None) or (table is None) == (not given):
         what = "give either --image, --text and --audio as far as there are such, or a TABLE with -o FILE"
         raise UsageError("usage", what)
+    if table is not None and explain:
+        raise UsageError("usage", "--explain is for one sample, not for a table")
     if table is not None and output is not None:
-        _predict_table(model, table, output, column or [], as_json=as_json)
+        _predict_table((model, source), table, output, column or [], as_json=as_json)
         return
     from mmpipe.predict import load
 
-    found = load(model).predict(image=image, text=text, audio=audio)
+    predictor = load(model, source=source)
+    ask = predictor.explain if explain else predictor.predict
+    found = ask(image=image, text=text, audio=audio)
     ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
     if as_json:
         print_json({**vars(found), "probabilities": dict(ranked)})
@@ -55,15 +69,28 @@ def predict(  # noqa: PLR0913 (the options of one command)
         print_lines(
             [f"{found.label}  (from {used})", *(f"  {chance:6.1%}  {label}" for label, chance in ranked[:5])]
         )
+        print_lines(_shares(vars(found)) if explain else [])
 
 
-def _predict_table(model: Path, table: Path, output: Path, column: list[str], *, as_json: bool) -> None:
+def _shares(found: dict[str, Any]) -> list[str]:
+    """What each modality adds to the label's probability, in percentage points."""
+    added = [f"  {100 * share:+6.1f}   {modality}" for modality, share in found["contributions"].items()]
+    return [
+        "what each modality adds, in points:",
+        f"  {100 * found['baseline']:6.1f}   nothing given",
+        *added,
+    ]
+
+
+def _predict_table(
+    model: tuple[str, str | None], table: Path, output: Path, column: list[str], *, as_json: bool
+) -> None:
     columns = _columns(column)
     from mmpipe.predict import load
     from mmpipe.predict_table import predict_table
     from mmpipe.progress import bar
 
-    predictor = load(model)
+    predictor = load(model[0], source=model[1])
     with bar("predict", None) as advance:
         counts = predict_table(predictor, table, output, columns=columns, advance=advance)
     if as_json:

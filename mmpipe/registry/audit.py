@@ -56,7 +56,7 @@ def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Check
     """What a version's repository and its DVC remote hold: the bundle and every other recorded output."""
     version = tagged.read(source).resolve(spec)
     found = [_published(version, source, advance)]
-    with remote.opened(source, version.commit) as fs:
+    with remote.opened(source, version.commit, version.name) as fs:
         for path, recorded in _outs(fs.read_bytes("dvc.lock")):
             found.append(_remote(fs, path, recorded, advance))
     return found

@@ -118,7 +118,8 @@ def _before(registry: Registry, name: str, stage: str) -> str:
 def _check_gate(version: Version, holder: Assignment) -> None:
     """The version's tag says that it may take the place of the version that holds the stage."""
     gate = version.gate or {"verdict": "none", "reasons": ["its tag records no verdict"]}
-    reasons = "; ".join(gate.get("reasons", [])) or "no reason is recorded"
+    told = [reason.rstrip(".") for reason in gate.get("reasons", [])]
+    reasons = "; ".join(told) or "no reason is recorded"
     if gate["verdict"] != "promote":
         word = "did not let it pass" if gate["verdict"] == "refuse" else "was not asked"
         what = f"the gate {word} when it was published: {reasons}"

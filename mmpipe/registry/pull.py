@@ -71,7 +71,7 @@ def fetch(version: Version, source: str, *, advance: Callable[[int], object] | N
     from dvc.api import artifacts_show
 
     with remote.opened(source, version.commit) as fs:
-        shown = artifacts_show(version.name, version=version.version, repo=source)
+        shown = artifacts_show(version.name, version=version.version, repo=remote.whole(source))
         where = f"{remote.public(source)} {version.tag}:{shown['path']}"
         data = _read(fs, f"{shown['path']}/{MANIFEST}", MAX_MANIFEST)
         entries, digest = _parsed(data, f"{where}/{MANIFEST}")

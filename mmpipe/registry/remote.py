@@ -4,8 +4,10 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from mmpipe import vcs
 from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError, VerificationError
 
 Fs = Any
@@ -17,25 +19,36 @@ def public(source: str) -> str:
     return re.sub(r"://[^/@]*@", "://", source)
 
 
+def whole(source: str) -> str:
+    """The top of the work tree that a folder lies in, from which git's paths count; else `source` itself."""
+    top = vcs.git_root(Path(source)) if Path(source).is_dir() else None
+    return source if top is None else str(top)
+
+
 @contextmanager
-def opened(source: str, commit: str) -> Iterator[Fs]:
+def opened(source: str, commit: str, name: str = "") -> Iterator[Fs]:
     """DVC's file system of the repository at `commit`.
+
+    Paths count from the workspace that the model `name` is of (`vision:fusion`: folder vision), without one
+    from the top of the repository.
 
     Raises NotFoundError `remote-missing` where the repository cannot be had, and inside the block
     NotFoundError `object-missing` or TemporaryError `remote-failed` as DVC and its remotes fail.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from fsspec.implementations.dirfs import DirFileSystem
 
+    folder = "/".join(name.split(":")[:-1])
     with tempfile.TemporaryDirectory() as scratch:
         # DVC remembers lists of files from one run to the next, damaged ones too: here it starts with none.
         config = {"core": {"site_cache_dir": scratch}}
         try:
-            fs = DVCFileSystem(source, rev=commit, config=config)
+            fs = DVCFileSystem(whole(source), rev=commit, config=config, subrepos=True)
         except (DvcException, OSError) as error:
             raise NotFoundError("remote-missing", _words(error), where=public(source)) from error
         with _in_our_words(fs, source):
-            yield fs
+            yield DirFileSystem(folder, fs) if folder else fs
 
 
 @contextmanager
@@ -58,7 +71,7 @@ def _in_our_words(fs: Fs, source: str) -> Iterator[None]:
 
 def storage(fs: Fs) -> str:
     """Where the repository says its data lie: the URL of its default DVC remote, or nowhere."""
-    config = fs.repo.config
+    config = (fs.repo if hasattr(fs, "repo") else fs.fs.repo).config
     name = config["core"].get("remote")
     return public(str(config["remote"][name]["url"])) if name else ""
 

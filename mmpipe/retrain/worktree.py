@@ -125,9 +125,10 @@ def _set_up(tree: Worktree) -> None:
 
 def _check_raw(tree: Worktree) -> None:
     """Raw data that no commit knows would be missing here, silently."""
+    if (tree.root / f"{paths.RAW}.dvc").is_file() or _raw_files(tree.root):
+        return
     there = [path for path in _raw_files(tree.workspace) if path.suffix != ".dvc"]
-    tracked = (tree.root / f"{paths.RAW}.dvc").is_file() or any(_raw_files(tree.root))
-    if there and not tracked:
+    if there:
         what = f"holds {len(there)} files that neither git nor DVC tracks, {there[0].name!r} for one"
         raise InvalidError("raw-untracked", what, where=str(tree.workspace / paths.RAW))
 

@@ -1,0 +1,1 @@
+"""A published version made again from its commit alone, and held against what was recorded of it."""
