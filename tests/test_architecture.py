@@ -74,7 +74,7 @@ LAYERS = {
         "serve.*",
         "trial",
     ),
-    7: ("init", "reproduce.*", "stages.*"),
+    7: ("init", "reproduce.*", "retrain.*", "stages.*"),
     8: ("cli", "commands.*"),
 }
 """A module imports only from its own layer and below. A plain name goes before one with a star."""
@@ -99,16 +99,16 @@ ONLY_IN = {
     "subprocess": ("vcs",),
     "typer": ("commands.*",),
     "dvclive": ("curves",),
-    "dvc": ("registry.*",),
+    "dvc": ("registry.*", "retrain.*"),
     "gto": ("registry.*",),
     "fastapi": ("serve.*",),
     "starlette": ("serve.*",),
     "uvicorn": ("serve.*",),
     "python_multipart": ("serve.*",),
     "prometheus_client": ("serve.*",),
-    "mmpipe.params": ("stages.*", "commands.*", "init"),
+    "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*"),
     "mmpipe.judging": ("params",),
-    "mmpipe.stages": ("stages.*", "commands.*"),
+    "mmpipe.stages": ("stages.*", "commands.*", "retrain.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }
 NOWHERE = ("prefect", "dill", "shelve", "marshal", "joblib", "requests", "urllib.request")

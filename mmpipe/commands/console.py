@@ -50,10 +50,10 @@ def command(examples: str) -> Callable[[Callable[..., None]], Callable[..., None
     return app.command(epilog=f"\b\nExamples:\n{lines}")
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Each line made harmless for a terminal."""
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Each line made harmless for a terminal; on stderr if so wished."""
     for line in lines:
-        typer.echo(printable(line))
+        typer.echo(printable(line), err=err)
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ DVC itself believes an output whose time and size did not change, and checks not
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -43,9 +43,13 @@ def workspace(root: Path, *, advance: Advance | None = None) -> list[Checked]:
     lock = root / "dvc.lock"
     if not lock.is_file():
         raise NotFoundError("workspace", "has no dvc.lock: nothing was run here", where=str(root))
-    outs = _outs(lock.read_bytes())
-    found = [_local(root, path, recorded, advance) for path, recorded in outs]
+    found = outputs(root, dict(_outs(lock.read_bytes())), advance=advance)
     return found + (folder(root / paths.BUNDLE) if (root / paths.BUNDLE).is_dir() else [])
+
+
+def outputs(root: Path, outs: Mapping[str, str], *, advance: Advance | None = None) -> list[Checked]:
+    """Each output of {path: md5 as DVC records it}."""
+    return [_local(root, path, recorded, advance) for path, recorded in outs.items()]
 
 
 def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Checked]:
