@@ -71,7 +71,8 @@ def flip(path: Path, place: int) -> None:
 class Life(RuleBasedStateMachine):
     """`versions`: {number: that of its contents}; `here`: the same of `.mmpipe/models`; `model`: of `model`.
 
-    `way`: the versions that held prod, to go back through; `damaged`: (contents, object, its good bytes), one of `objects`.
+    `way`: the versions that held prod, to go back through; `damaged`: (contents, object, its good bytes), and
+    `objects` all of these contents.
     """
 
     empty: Path
