@@ -87,7 +87,7 @@ FIXES: dict[str, str] = {
     "git-state": "check out a branch in a full clone",
     "data-unpushed": "run `dvc push`",
     "object-missing": "ask who published it to `dvc push`, or take another version",
-    "object-damaged": "restore that file of the storage from its source (`dvc push` there), then pull again",
+    "object-damaged": "delete it and its .dir in the storage; `dvc push --all-tags` where it was published",
     "signature-missing": "take a signed version, or leave out --require-signature",
     "signature-bad": "do not use it; check which key it should be, and ask who published it",
     "gate-refused": "train a better one, or promote it with --force and --why",
