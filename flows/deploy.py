@@ -2,7 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Collection
+import signal
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
@@ -27,8 +32,11 @@ from flows.proof import reproduce_champion
 from flows.retrain import retrain
 from flows.watch import watch
 from mmpipe import __version__
+from mmpipe.processes import alive
 from mmpipe.stages.process import run
 
+CLEAN_UP_S = 12.0
+"""A stage gets 8 s to end; then its run removes its worktree."""
 RUNS_AT_ONCE = 4
 """Of all deployments together. Trainings take turns by the workspace's own lock."""
 NIGHTLY, WEEKLY, OFTEN = "0 3 * * *", "0 4 * * 0", "*/5 * * * *"
@@ -65,6 +73,7 @@ async def serve() -> None:
             identity = await runner.aadd_deployment(deployment)
             if deployment.name in missed:  # registering took them away
                 await client.create_flow_run_from_deployment(identity, parameters=missed[deployment.name])
+    runner.handle_sigterm = partial(_stop, runner.handle_sigterm)  # type: ignore[method-assign]
     await runner.start()
 
 
@@ -82,6 +91,20 @@ async def missed_runs(client: PrefectClient) -> dict[str, dict[str, Any]]:
         for run in runs
         if run.auto_scheduled and run.deployment_id in names
     }
+
+
+def _stop(stop_runner: Callable[[], None], *_: object) -> None:
+    """SIGTERM to the runs first, and time to clean up: what lives when Prefect's runner ends, it kills."""
+    runs = [
+        int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()
+    ]
+    for pid in runs:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + CLEAN_UP_S
+    while any(map(alive, runs)) and time.monotonic() < until:
+        time.sleep(0.1)
+    stop_runner()
 
 
 async def _deployed(flow: Flow[Any, Any], words: str, cron: str | None) -> RunnerDeployment:

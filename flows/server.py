@@ -24,6 +24,7 @@ from flows.settings import HOST, Place, client, server
 from mmpipe.errors import LockedError, MmpipeError, NotFoundError, TemporaryError
 from mmpipe.files import write_bytes
 from mmpipe.paths import PIPELINE
+from mmpipe.retrain.children import kill, members
 from mmpipe.stages.process import Terminated, end_with_parent, run
 
 START_S = 90.0
@@ -75,15 +76,17 @@ class Child:
         self.start()
 
     def stop(self) -> None:
-        """SIGTERM, after a while SIGKILL; to the whole group, so that nothing of it stays."""
+        """SIGTERM; runs that it has started clean up after themselves; what is left then is killed."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGTERM)
+        until = time.monotonic() + PATIENCE_S
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        while members(self.process.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        kill(members(self.process.pid))
         self.process.wait()
 
 

@@ -19,7 +19,7 @@ import tiny_pipeline
 
 from mmpipe.retrain import lock
 
-PATIENCE_S = 75
+PATIENCE_S = 150
 
 
 class Server:
@@ -134,9 +134,10 @@ def said(workspace):
     return (workspace.root / ".mmpipe-ui.log").read_text()
 
 
+@pytest.mark.timeout(600)
 def test_a_scheduled_run_comes_shows_and_ends(workspace):
     (workspace.root / ".gitignore").write_text("/data/\n/models/\n/.mmpipe/\n/.mmpipe-ui.log\n")
-    tiny_pipeline.behave(workspace, pause_s=4)
+    tiny_pipeline.behave(workspace, pause_s=3)
     before = tiny_pipeline.status(workspace)
     with receiver() as (webhook, alarms), running(workspace, "--webhook", webhook) as server:
         assert server.status_without("admin/version", {}) == 401
