@@ -12,6 +12,7 @@ from mmpipe.cli import app
 
 COMMANDS = [info.callback.__name__ for info in app.registered_commands]
 HEAVY = ("torch", "cv2", "pyarrow", "dvc", "numpy", "pydantic", "ruamel", "soundfile", "matplotlib", "rich")
+HEAVY += ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def call(*arguments):
