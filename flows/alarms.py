@@ -51,15 +51,26 @@ def automations(notify: ActionTypes) -> list[AutomationCore]:
 
 
 async def ensure(webhook: str | None) -> None:
-    """Create or replace our automations; with `webhook`, also the block that posts to it."""
+    """Create our automations, or replace those that differ; `webhook`: make the block that posts to it."""
     if webhook:
         await _save(webhook)
     notify = await _notification()
     async with get_client() as client:
         for wanted in automations(notify):
-            for old in await client.read_automations_by_name(wanted.name):
+            there = await client.read_automations_by_name(wanted.name)
+            if [_content(old) for old in there] == [_content(wanted)]:
+                continue  # a new one would have forgotten which runs it waits for
+            for old in there:
                 await client.delete_automation(old.id)
             await client.create_automation(wanted)
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    """What makes two automations the same, whatever numbers the server gave them."""
+    found = automation.model_dump(mode="json", include={"description", "trigger", "actions"})
+    trigger = {key: sorted(v) if isinstance(v, list) else v for key, v in found["trigger"].items()}
+    trigger.pop("id", None)
+    return {**found, "trigger": trigger}
 
 
 def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timedelta | None = None) -> Any:

@@ -142,3 +142,16 @@ def test_alarms_tell_of_every_bad_end():
     assert (
         json.loads(found["mmpipe: dead runs are crashed"].actions[0].model_dump_json())["state"] == "CRASHED"
     )
+
+
+def test_automations_that_stay_the_same_are_not_made_anew():
+    from prefect.events.actions import DoNothing, SendNotification
+
+    from flows import alarms
+
+    block = "2c5a3463-6f68-42b7-9c83-0395754f6fcc"
+    told = SendNotification(block_document_id=block, subject="s", body="b")
+    one, same, other = (alarms.automations(what) for what in (DoNothing(), DoNothing(), told))
+    equal = [alarms._content(a) == alarms._content(b) for a, b in zip(one, same, strict=True)]
+    differ = [alarms._content(a) != alarms._content(b) for a, b in zip(one, other, strict=True)]
+    assert (equal, differ) == ([True] * 5, [False, True, True, True, True])

@@ -37,8 +37,15 @@ class Server:
             headers |= {"Prefect-Csrf-Token": self.token, "Prefect-Csrf-Client": "test"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/api/{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+        for _ in range(20):  # SQLite is locked for a moment: Prefect's own clients try again too
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                with error:
+                    assert error.code == 503, f"{path}: {error.code} {error.read()[:500]!r}"
+            time.sleep(0.5)
+        raise AssertionError(f"{path}: 503 again and again")
 
     def names(self, *wanted):
         """The runs that have ended, by the name of their state: name → message."""
@@ -51,7 +58,8 @@ class Server:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
 
 def until(condition, what):
