@@ -14,6 +14,7 @@ import pyarrow as pa
 from mmpipe import executors, files, manifest, preprocess, sheets, tables
 from mmpipe.errors import SampleError, UsageError
 from mmpipe.manifest import BadRow, Row
+from mmpipe.partway import Partway
 from mmpipe.predict import BATCH_SIZE, Prediction, Predictor
 from mmpipe.preprocess import Features, Refusal
 
@@ -50,9 +51,10 @@ def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are r
     """Predict every row of a CSV, JSONL or Parquet file or class folder, and write them in the same order.
 
     Files are decoded in worker processes: one that ends or hangs a decoder costs its row. `output` ends in
-    .parquet, .jsonl or .csv; it is written as the predictions come, and appears whole, at the end. `advance`
-    is told of rows done. Raises UsageError for another ending and for an output that would overwrite what is
-    read, and what `manifest.read` raises.
+    .parquet, .jsonl or .csv; it is written as the predictions come, and appears whole, at the end.
+    Interrupted, the same call goes on where it was (see `partway`). `advance` is told of rows done. Raises
+    UsageError for another ending and for an output that would overwrite what is read, and what
+    `manifest.read` raises.
     """
     if output.suffix not in WRITERS:
         what = f"{output.name!r} ends in none of {', '.join(WRITERS)}"
@@ -61,8 +63,10 @@ def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are r
     _check_output(output, source, rows)
     counts: Counter[str | None] = Counter()
     labels = predictor.bundle.labels
-    answered = _answered(predictor, rows, workers, timeout_s, advance)
-    WRITERS[output.suffix](output, (_table(*part, labels, counts) for part in answered), labels)
+    partway = Partway(output, _schema(labels), f"{predictor.name} {predictor.bundle.digest}")
+    answered = _answered(predictor, rows, partway, (workers, timeout_s), advance)
+    WRITERS[output.suffix](output, _counted(answered, counts), labels)
+    partway.clear()
     predicted = counts.pop(None, 0)
     refused = {str(code): count for code, count in sorted(counts.items(), key=str)}
     return Counts(predicted + counts.total(), predicted, refused)
@@ -98,26 +102,40 @@ def _files(rows: Iterable[Row | BadRow]) -> Iterator[Path]:
 
 Numbered = tuple[int, Row | BadRow]
 Outcome = executors.Done[Numbered, list[Features | Refusal]] | executors.Dead[Numbered]
-Answered = tuple[Sequence[Row | BadRow], Sequence[Prediction | Refusal]]
 
 
 def _answered(
     predictor: Predictor,
     rows: Iterable[Row | BadRow],
-    workers: int | None,
-    timeout_s: float,
+    partway: Partway,
+    pool: tuple[int | None, float],
     advance: Advance,
-) -> Iterator[Answered]:
-    """Rows with their answers, a batch at a time: no more features are held than those of one."""
+) -> Iterator[pa.Table]:
+    """The answers, a batch at a time: no more features are held than those of one."""
+    workers, timeout_s = pool
     function = partial(preprocess.of_rows, preprocessor=predictor.preprocessor)
     preload = (preprocess.__name__, *(("torchaudio.transforms",) if _is_exact(predictor) else ()))
     count, remaining = workers or executors.worker_count(), iter(rows)
     with executors.crew(function, workers=count, timeout_s=timeout_s, preload=preload) as mapped:
         while some := list(islice(remaining, BATCH_SIZE)):
-            numbered = list(enumerate(some))
-            size = -(-len(some) // (4 * count))
-            shards = [numbered[start : start + size] for start in range(0, len(some), size)]
-            yield some, predictor.answer(_in_order(mapped(shards), len(some), advance))
+            table = partway.read(some)
+            if table is None:
+                numbered = list(enumerate(some))
+                size = -(-len(some) // (4 * count))
+                shards = [numbered[start : start + size] for start in range(0, len(some), size)]
+                answers = predictor.answer(_in_order(mapped(shards), len(some), advance))
+                table = _table(some, answers, predictor.bundle.labels)
+                partway.write(some, table)
+            else:
+                advance(len(some))
+            yield table
+
+
+def _counted(parts: Iterable[pa.Table], counts: Counter[str | None]) -> Iterator[pa.Table]:
+    """The same; adds to `counts` by code, None = predicted."""
+    for part in parts:
+        counts.update(part["code"].to_pylist())
+        yield part
 
 
 def _in_order(outcomes: Iterable[Outcome], count: int, advance: Advance) -> list[Features | Refusal]:
@@ -157,14 +175,10 @@ def _schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def _table(
-    rows: Sequence[Row | BadRow],
-    answers: Sequence[Prediction | Refusal],
-    labels: Sequence[str],
-    counts: Counter[str | None],
+    rows: Sequence[Row | BadRow], answers: Sequence[Prediction | Refusal], labels: Sequence[str]
 ) -> pa.Table:
-    """The rows of the output; adds to `counts` by code, None = predicted."""
+    """The rows of the output."""
     cells = [{"id": row.id, **_cells(answer)} for row, answer in zip(rows, answers, strict=True)]
-    counts.update(row.get("code") for row in cells)
     return pa.Table.from_pylist(cells, _schema(labels))
 
 

@@ -1,6 +1,7 @@
 """A repository that publishes models: real git, real DVC, small bundles of made-up weights."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,22 @@ def contents(number: int) -> dict[str, bytes]:
         "README.md": f"# {number}\n",
     }
     return {"model.safetensors": weights, **{name: text.encode() for name, text in named.items()}}
+
+
+def objects(store: Path, number: int) -> dict[str, Path]:
+    """Those of one bundle by what they hold: its files, its manifest, and DVC's list of them (`.dir`)."""
+    files = contents(number)
+    files |= {bundle.MANIFEST: bundle.seal(files)[0]}
+    names = {hashlib.md5(data, usedforsecurity=False).hexdigest(): name for name, data in files.items()}
+    found = {}
+    for path in sorted(path for path in store.rglob("*") if path.is_file()):
+        md5 = path.parent.name + path.name
+        if md5 in names:
+            found[names[md5]] = path
+        elif md5.endswith(".dir") and names.keys() == {e["md5"] for e in json.loads(path.read_bytes())}:
+            found[".dir"] = path
+    assert found.keys() == files.keys() | {".dir"}, found
+    return found
 
 
 def repository(root: Path, *, storage: str | None = None, within: Path | None = None) -> Path:

@@ -67,6 +67,7 @@ LAYERS = {
         "datacard",
         "gallery",
         "overview",
+        "partway",
         "predict",
         "predict_table",
         "report",

@@ -24,6 +24,7 @@ HEAVY = (
     "matplotlib",
     "rich",
 )
+HEAVY += ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def call(*arguments):

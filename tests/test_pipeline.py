@@ -138,7 +138,7 @@ def test_a_reworded_fix_runs_the_report_that_shows_it(workspace, package):
 def test_the_default_of_a_key_that_is_not_in_params_yaml_runs_its_stage(workspace, package):
     edit(
         package,
-        "params.py",
+        "judging.py",
         "calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15",
         "calibration_bins: int = 5",
     )

@@ -235,3 +235,37 @@ def test_a_person_sees_how_far_it_is(workspace, manifest, tmp_path, monkeypatch,
     predict(table=manifest, output=out, model=workspace[0] / paths.BUNDLE, column=["text_path=text_path"])
     assert re.search(r"predict .*9/\?", seen.getvalue())
     assert capsys.readouterr().out.startswith("9 rows = 6 predicted + 3 refused (1 file-missing, ")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_an_interrupted_run_goes_on_where_it_was(workspace, predictor, tmp_path, monkeypatch, ending):
+    """Batches of 4 of 20 rows; interrupted after the second; then one file of the first batch is changed."""
+    monkeypatch.setattr(module, "BATCH_SIZE", 4)
+    names = [f"{number}.png" for number in range(20)]
+    pictures = sorted((workspace[0] / "raw").glob("*.png"))
+    for name, picture in zip(names, pictures, strict=False):
+        (tmp_path / name).write_bytes(picture.read_bytes())
+    (tmp_path / "rows.csv").write_text(
+        "id,image\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names))
+    )
+    columns = {**COLUMNS, "text": None, "audio": None, "text_path": None}
+    call = partial(predict_table, predictor, tmp_path / "rows.csv", columns=columns, workers=1)
+    whole = call(tmp_path / f"whole.{ending}")
+    seen = []
+
+    def interrupt(rows):
+        seen.append(rows)
+        if sum(seen) > 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(tmp_path / f"out.{ending}", advance=interrupt)
+    assert not (tmp_path / f"out.{ending}").exists()
+    asked = []
+    answer = predictor.answer
+    monkeypatch.setattr(predictor, "answer", lambda features: asked.append(len(features)) or answer(features))
+    (tmp_path / names[1]).write_bytes(pictures[1].read_bytes())  # the same bytes, at another time
+    assert call(tmp_path / f"out.{ending}") == whole
+    assert asked == [4, 4, 4, 4]  # the first batch, and the three that were not answered yet
+    assert (tmp_path / f"out.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    assert not list(tmp_path.glob(".*"))

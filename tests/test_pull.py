@@ -1,6 +1,5 @@
 """Pull: by version, stage and latest, from anywhere; what arrives is whole, or what was there stays."""
 
-import hashlib
 import json
 import os
 import random
@@ -14,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import killed
 import published
 import pytest
 from typer.testing import CliRunner
@@ -149,37 +149,25 @@ def test_no_repository_no_storage_no_object_each_have_their_words(team, away):
         pull.pull("fusion@v1.0.0", source=str(away / "bare.git"))
 
 
-def _objects(store: Path, number: int) -> list[Path]:
-    """Those of one model: its files, and the list of them."""
-    files = published.contents(number)
-    data = [*files.values(), bundle.seal(files)[0]]
-    md5s = {hashlib.md5(one, usedforsecurity=False).hexdigest() for one in data}
-    found = []
-    for path in sorted(path for path in store.rglob("*") if path.is_file()):
-        name = path.parent.name + path.name
-        if name in md5s or (
-            name.endswith(".dir") and md5s & {e["md5"] for e in json.loads(path.read_bytes())}
-        ):
-            found.append(path)
-    assert len(found) == len(data) + 1
-    return found
+def _flips(team: Path, per_object: int) -> dict[str, int]:
+    """Flip bits of one model's objects in the storage, one at a time: each pull must refuse it.
 
-
-def _flips(team: Path, per_object: int) -> int:
-    """Flip bits of one model's objects in the storage, one at a time; each pull must refuse it."""
+    How many were flipped of each.
+    """
     source = str(team / "origin.git")
     pull.pull("fusion@v1.2.0", source=source, into=Path("model"))
-    flips = 0
-    for path in _objects(team / "store", 1):
+    flips = {}
+    for name, path in published.objects(team / "store", 1).items():
         good = path.read_bytes()
         path.chmod(0o644)
-        for place in range(0, len(good), max(1, len(good) // per_object)):
+        places = range(0, len(good), max(1, len(good) // per_object))
+        for place in places:
             bad = bytearray(good)
             bad[place] ^= 1 << (place % 8)
             path.write_bytes(bytes(bad))
             with pytest.raises(MmpipeError, match="object-"):
                 pull.pull("fusion@v1.1.0", source=source, into=Path("model"))
-            flips += 1
+        flips[name] = len(places)
         path.write_bytes(good)
     assert bundle.read(Path("model")).origin.version == "v1.2.0"
     pull.pull("fusion@v1.1.0", source=source, into=Path("model"))
@@ -187,12 +175,18 @@ def _flips(team: Path, per_object: int) -> int:
 
 
 def test_flipped_bits_of_the_storage_are_seen_and_the_old_model_stays(team, away):
-    assert _flips(team, 12) > 50
+    flips = _flips(team, 12)
+    assert len(flips) == 6 and sum(flips.values()) > 50
 
 
 @pytest.mark.slow
 def test_a_thousand_flipped_bits_of_the_storage_are_seen(team, away):
-    assert _flips(team, 400) > 1_000
+    """Of each byte of all objects but the weights, and of every eighth of these."""
+    flips = _flips(team, 400)
+    files = published.contents(1)
+    sizes = {name: len(data) for name, data in files.items()} | {"manifest.json": len(bundle.seal(files)[0])}
+    assert flips == {**sizes, "model.safetensors": 400, ".dir": flips[".dir"]}
+    assert flips[".dir"] > 300 and sum(flips.values()) > 1_000
 
 
 def test_a_tag_that_says_another_bundle_is_refused(team, away):
@@ -297,6 +291,34 @@ def test_pulls_killed_at_50_moments_leave_the_old_model_or_the_new(team, away):
     assert _killed_pulls(team, 80) >= 50
 
 
+def _killed_at(team: Path, scratch: Path, step: int) -> int:
+    """Kill pulls before each `step`th touch of a file, until one ends; how many were killed."""
+    source, work = team / "origin.git", Path.cwd()
+    scratch.mkdir()
+    pull.pull("fusion@v1.1.0", source=str(source), into=Path("model"))
+    old, new, seen = published.contents(1), published.contents(2), []
+    with killed.server(scratch) as pulls:
+        while pulls("fusion@v1.2.0", source, work, step * len(seen)) != killed.FINISHED:
+            seen.append(bundle.read(Path("model")).files)
+            assert seen[-1] in (old, new)
+            pull.pull("fusion@v1.1.0", source=str(source), into=Path("model"))
+            shutil.rmtree(".mmpipe/models/fusion@v1.2.0", ignore_errors=True)
+    assert bundle.read(Path("model")).files == bundle.read(Path(".mmpipe/models/fusion@v1.2.0")).files == new
+    assert {path.name for path in Path(".mmpipe/models").iterdir()} == {"fusion@v1.1.0", "fusion@v1.2.0"}
+    assert {path.name for path in Path().iterdir()} == {"model", ".mmpipe", scratch.name}
+    assert old in seen and (step > 1 or new in seen)
+    return len(seen)
+
+
+def test_pulls_killed_at_every_ninth_touch_of_a_file_leave_the_old_model_or_the_new(team, away):
+    assert _killed_at(team, away / "scratch", 9) > 5
+
+
+@pytest.mark.slow
+def test_pulls_killed_at_every_touch_of_a_file_leave_the_old_model_or_the_new(team, away):
+    assert _killed_at(team, away / "scratch", 1) > 60
+
+
 def test_signatures_are_demanded_and_checked(away):
     keys = {}
     for name in ("team", "thief"):
@@ -341,3 +363,16 @@ def test_the_commands_tell_what_came_and_what_differs(team, away):
     bad = call("verify", "model")
     assert bad.exit_code == 6 and "config.json has sha256" in bad.output
     assert call("pull", "fusion@v9.0.0", "--from", source).exit_code == 3
+
+
+def test_verify_reads_what_the_storage_holds_of_a_version_that_dvc_add_recorded(team, away):
+    """There is no dvc.lock: the bundle is all that the commit records."""
+    source = str(team / "origin.git")
+    assert call("verify", "fusion@v1.1.0", "--from", source).stdout == "1 artefacts checked, 0 differ\n"
+    path = published.objects(team / "store", 3)["config.json"]
+    good = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(b"[" + good[1:])
+    bad = call("verify", "fusion@v1.3.0", "--from", source)
+    path.write_bytes(good)
+    assert bad.exit_code == 6 and "models/fusion/config.json has sha256" in bad.output

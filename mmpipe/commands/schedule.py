@@ -1,13 +1,16 @@
-"""Commands about retraining: once, here and now."""
+"""Commands about retraining: once, here and now; by a schedule, in a server that shows it."""
 
+import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from mmpipe.commands.console import Json, command, print_json, print_lines
-from mmpipe.errors import UsageError
+from mmpipe.errors import NotFoundError, UsageError
 
 
 @command("""
@@ -55,6 +58,55 @@ def run(  # noqa: PLR0913 (the options of one command)
         print_lines(["", *summary.markdown(outcome).splitlines()])
     if outcome.exit_status:
         raise typer.Exit(outcome.exit_status)
+
+
+@command("""
+    mmpipe ui
+    mmpipe ui --port 4300 --no-browser
+    mmpipe ui --webhook https://hooks.example.org/retraining
+""")
+def ui(
+    port: Annotated[int, typer.Option(help="Of the server, on this machine only.")] = 4200,
+    webhook: Annotated[str, typer.Option(help="Alarms are posted to this URL.", metavar="URL")] = "",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> None:
+    """Start Prefect's server and the scheduler for this workspace; they end with this command."""
+    flags = ["--no-browser"] if no_browser else []
+    _become("flows.server", "--port", str(port), "--webhook", webhook, *flags)
+
+
+@command("""
+    mmpipe schedule --cron "0 3 * * 1" --timezone Europe/Berlin
+    mmpipe schedule list
+    mmpipe schedule pause
+    mmpipe schedule resume --flow watch
+    mmpipe schedule remove
+""")
+def schedule(
+    action: Annotated[
+        Literal["list", "pause", "resume", "remove"], typer.Argument(help="What to do with the schedules.")
+    ] = "list",
+    cron: Annotated[
+        str, typer.Option(help="Five fields: minute, hour, day, month, weekday; it replaces all others.")
+    ] = "",
+    timezone: Annotated[str, typer.Option(help="As in the tz database.")] = "UTC",
+    flow: Annotated[
+        Literal["retrain", "watch", "reproduce-champion"], typer.Option(help="What is scheduled.")
+    ] = "retrain",
+    as_json: Json = False,
+) -> None:
+    """Set, list, pause, resume or remove the schedules in the server that `mmpipe ui` runs here."""
+    if cron and action != "list":
+        raise UsageError("usage", f"--cron sets a schedule and cannot be given with {action!r}")
+    flags = ["--json"] if as_json else []
+    _become("flows.schedule", action, f"--cron={cron}", "--timezone", timezone, "--flow", flow, *flags)
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
+    """Go on as another program, which alone needs Prefect."""
+    if importlib.util.find_spec("prefect") is None:
+        raise NotFoundError("schedule-extra", "Prefect is not installed")
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
 
 
 def _wishes(file: Path | None) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Check
     version = tagged.read(source).resolve(spec)
     found = [_published(version, source, advance)]
     with remote.opened(source, version.commit, version.name) as fs:
-        for path, recorded in _outs(fs.read_bytes("dvc.lock")):
-            found.append(_remote(fs, path, recorded, advance))
+        lock = fs.read_bytes("dvc.lock") if fs.exists("dvc.lock") else b""  # `dvc add` writes none
+        for path, recorded in _outs(lock):
+            found.append(_remote(fs, source, path, recorded, advance))
     return found
 
 
@@ -91,15 +92,16 @@ def _local(root: Path, path: str, recorded: str, advance: Advance | None) -> Che
     return _compared(path, found, recorded)
 
 
-def _remote(fs: remote.Fs, path: str, recorded: str, advance: Advance | None) -> Checked:
+def _remote(fs: remote.Fs, source: str, path: str, recorded: str, advance: Advance | None) -> Checked:
     try:
-        if recorded.endswith(".dir"):
-            names = sorted(name[len(path) + 1 :] for name in fs.find(path))
-            found = _of_folder((name, _md5(fs.open(f"{path}/{name}", "rb"), advance)) for name in names)
-        else:
-            found = _md5(fs.open(path, "rb"), advance)
-    except FileNotFoundError as error:
-        return Checked(path, _fault("object-missing", f"is not in {remote.storage(fs)} ({error})", path))
+        with remote.in_our_words(fs, source):
+            if recorded.endswith(".dir"):
+                names = sorted(name[len(path) + 1 :] for name in fs.find(path))
+                found = _of_folder((name, _md5(fs.open(f"{path}/{name}", "rb"), advance)) for name in names)
+            else:
+                found = _md5(fs.open(path, "rb"), advance)
+    except (VerificationError, NotFoundError) as error:
+        return Checked(path, _fault(error.code, error.what, path))
     return _compared(path, found, recorded)
 
 

@@ -47,13 +47,13 @@ def opened(source: str, commit: str, name: str = "") -> Iterator[Fs]:
             fs = DVCFileSystem(whole(source), rev=commit, config=config, subrepos=True)
         except (DvcException, OSError) as error:
             raise NotFoundError("remote-missing", _words(error), where=public(source)) from error
-        with _in_our_words(fs, source):
+        with in_our_words(fs, source):
             yield DirFileSystem(folder, fs) if folder else fs
 
 
 @contextmanager
-def _in_our_words(fs: Fs, source: str) -> Iterator[None]:
-    """The errors of DVC and of its remotes as ours."""
+def in_our_words(fs: Fs, source: str) -> Iterator[None]:
+    """The errors of DVC and of its remotes as ours: those that `opened` tells of."""
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 

@@ -50,9 +50,14 @@ def holder(root: Path) -> dict[str, Any] | None:
     if descriptor is not None:
         os.close(descriptor)
         return None
+    return last(root)
+
+
+def last(root: Path) -> dict[str, Any]:
+    """Who holds the lock or held it last: {run, pid, since}; {} where nobody has said anything."""
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError:  # it has only just taken it
+        found = json.loads((root / LOCK).read_bytes())
+    except (FileNotFoundError, ValueError):  # it has only just taken it
         return {}
     return found if isinstance(found, dict) else {}
 

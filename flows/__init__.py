@@ -1,0 +1,1 @@
+"""Scheduled retraining: Prefect decides when, shows and alarms; the work itself is `mmpipe.retrain`."""

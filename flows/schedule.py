@@ -1,0 +1,106 @@
+"""`mmpipe schedule`: the schedules of the deployment `retrain`, in the running server, which keeps them."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.settings import Place, client
+from mmpipe.errors import NotFoundError, UsageError
+from mmpipe.stages.process import run
+
+ACTIONS = ("list", "pause", "resume", "remove")
+
+
+def main() -> None:
+    """Do what the command line says in the server of the workspace that is the current folder.
+
+    Raises NotFoundError `server-missing` where none runs, UsageError `usage` for a cron line or time
+    zone that is none.
+    """
+    wishes = _wishes()
+    place = Place(Path.cwd())
+    url = place.found().get("url")
+    from flows.server import request  # only needs the standard library
+
+    if not url or request(place, f"{url}/api/health") != 200:
+        raise NotFoundError("server-missing", "no server runs here", where=str(place.root.resolve()))
+    os.environ.update(client(place, url))  # before Prefect reads it
+    found = asyncio.run(_act(wishes))
+    _print(found, as_json=wishes.json)
+
+
+async def _act(wishes: argparse.Namespace) -> list[dict[str, Any]]:
+    """→ the schedules after it, one each."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    async with get_client() as api:
+        try:
+            deployment = await api.read_deployment_by_name(f"{wishes.flow}/{wishes.flow}")
+        except ObjectNotFound:
+            what = f"the server knows no flow {wishes.flow!r}"
+            raise NotFoundError("server-missing", what, fix="see the flows in the UI") from None
+        there = await api.read_deployment_schedules(deployment.id)
+        if wishes.cron:
+            for old in there:
+                await api.delete_deployment_schedule(deployment.id, old.id)
+            await api.create_deployment_schedules(deployment.id, [(_schedule(wishes), True)])
+        for old in there if not wishes.cron else ():
+            if wishes.action == "remove":
+                await api.delete_deployment_schedule(deployment.id, old.id)
+            elif wishes.action in ("pause", "resume"):
+                active = wishes.action == "resume"
+                await api.update_deployment_schedule(deployment.id, old.id, active=active)
+        return [_told(one, wishes.flow) for one in await api.read_deployment_schedules(deployment.id)]
+
+
+def _schedule(wishes: argparse.Namespace) -> Any:
+    from prefect.client.schemas.schedules import CronSchedule
+    from pydantic import ValidationError
+
+    try:
+        return CronSchedule(cron=wishes.cron, timezone=wishes.timezone)
+    except ValidationError as error:
+        told = "; ".join(item["msg"] for item in error.errors())
+        raise UsageError("usage", f"{wishes.cron!r}, {wishes.timezone!r}: {told}") from None
+
+
+def _told(found: Any, flow: str) -> dict[str, Any]:
+    schedule = found.schedule
+    cron = getattr(schedule, "cron", None)
+    every = getattr(schedule, "interval", None)
+    return {
+        "flow": flow,
+        "when": cron or (f"every {every.total_seconds():.0f} s" if every else str(schedule)),
+        "timezone": getattr(schedule, "timezone", None) or "UTC",
+        "active": found.active,
+    }
+
+
+def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for one in found:
+        state = "" if one["active"] else "  paused"
+        sys.stdout.write(f"{one['flow']}  {one['when']}  {one['timezone']}{state}\n")
+    if not found:
+        sys.stdout.write("no schedule\n")
+
+
+def _wishes() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mmpipe schedule")
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="list")
+    parser.add_argument("--cron", default="")
+    parser.add_argument("--timezone", default="UTC")
+    parser.add_argument("--flow", default="retrain")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

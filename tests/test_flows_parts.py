@@ -1,0 +1,157 @@
+"""The parts of flows that need neither a server nor an engine."""
+
+import asyncio
+import base64
+import json
+import stat
+import urllib.error
+import urllib.request
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows import artifacts, deploy, pictures, reports, settings, watch
+from mmpipe.retrain.outcome import Outcome
+
+pytestmark = pytest.mark.filterwarnings("default:::prefect")
+COLUMNS = {"text": "text", "image": "image", "target": "label"}
+
+
+@pytest.fixture
+def place(tmp_path):
+    found = settings.Place(tmp_path)
+    found.make()
+    return found
+
+
+def test_prefect_yaml_has_what_ui_serves(repository):
+    written = YAML(typ="safe").load(repository / "prefect.yaml")["deployments"]
+    served = asyncio.run(deploy.deployments())
+    assert len(served) >= 4
+    assert [(one["name"], one["entrypoint"], one["description"]) for one in written] == [
+        (one.name, one.entrypoint, one.description) for one in served
+    ]
+    for one, found in zip(written, served, strict=True):
+        crons = [(s["cron"], s["timezone"], s["active"]) for s in one.get("schedules", [])]
+        assert crons == [(s.schedule.cron, s.schedule.timezone, s.active) for s in found.schedules]
+
+
+def test_schedules_of_known_deployments_are_left_alone():
+    known = asyncio.run(deploy.deployments({"retrain"}))[0]
+    assert "schedules" not in known.model_dump(exclude_unset=True)
+
+
+def test_credentials_are_for_one_user_alone_and_stay(place):
+    first = place.password()
+    assert stat.S_IMODE(place.credentials.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
+    assert len(first) > 30 and place.password() == first
+
+
+def test_the_server_is_hardened(place, monkeypatch):
+    monkeypatch.setenv("PREFECT_SERVER_API_HOST", "0.0.0.0")
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://here/db")
+    found = settings.server(place, "http://127.0.0.1:4200")
+    assert found["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
+    assert found["PREFECT_SERVER_API_AUTH_STRING"] == place.password()
+    assert found["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert found["PREFECT_API_DATABASE_CONNECTION_URL"].startswith("postgresql")
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in found
+
+
+def test_settings_have_the_names_that_prefect_knows(place):
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    known = set(_get_settings_fields(Settings))
+    given = {name for name in settings.server(place, "http://127.0.0.1:1") if name.startswith("PREFECT_")}
+    assert len(given) > 10
+    assert given - known == set()
+
+
+def test_reports_want_the_password(place):
+    (place.reports / "7.html").write_text("a page")
+    address = reports.serve(place, 0)
+    token = base64.b64encode(place.password().encode()).decode()
+
+    def ask(name, **headers):
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{address}/{name}", headers=headers)
+            ) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, b""
+
+    right = {"Authorization": f"Basic {token}"}
+    assert ask("7.html")[0] == ask("7.html", Authorization="Basic bm8=")[0] == 401
+    assert ask("7.html", **right) == (200, b"a page")
+    assert ask("../prefect/credentials", **right)[0] == ask("8.html", **right)[0] == 404
+
+
+def test_new_samples_are_counted_without_reading_them(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"image": "p.png", "label": "y"}\n')
+    (tmp_path / "p.png").write_bytes(b"1")
+    first = watch.samples(tmp_path, COLUMNS)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"text": "b", "label": "x"}\n')
+    (tmp_path / "p.png").write_bytes(b"22")
+    assert len(first) == 2
+    assert len(watch.samples(tmp_path, COLUMNS) - first) == 2  # one is new, one has another file
+    assert watch.samples(tmp_path / "none", COLUMNS) == set()
+
+
+def test_metrics_stand_side_by_side():
+    figures = {"challenger": {"accuracy": 0.75, "size_bytes": 10}, "champion": {"accuracy": 0.5}}
+    outcome = Outcome(
+        "retrain/3", "abc", verdict={"verdict": "promote", "figures": figures, "reasons": ["r"]}
+    )
+    assert artifacts.metrics_table(outcome) == [
+        {"figure": "accuracy", "champion": "0.5", "new": "0.75", "change": "+0.25"},
+        {"figure": "size_bytes", "champion": None, "new": 10, "change": ""},
+    ]
+    assert artifacts.verdict(outcome) == "# promote\n\nagainst no champion\n\n- r\n"
+
+
+def test_lines_that_count_move_progress_on():
+    lines = ["epoch 3/30  train_loss 0.1", "extract image 5/40", "extract image:40", "3/4"]
+    assert [bool(artifacts._STEP.match(line)) for line in lines] == [True, True, False, False]
+
+
+def test_pictures_stand_alone():
+    from mmpipe import charts
+
+    uri = pictures.uri(charts.lines({"train": ([0, 1], [1.0, 0.5])}, title="loss"))
+    head, data = uri.split(",")
+    text = base64.b64decode(data).decode()
+    assert head == "data:image/svg+xml;base64"
+    assert text.startswith('<svg xmlns="http://www.w3.org/2000/svg"') and "var(" not in text
+
+
+def test_alarms_tell_of_every_bad_end():
+    from prefect.events.actions import DoNothing
+
+    from flows import alarms
+
+    found = {one.name: one for one in alarms.automations(DoNothing())}
+    told = {event for one in found.values() for event in one.trigger.expect}
+    ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused")}
+    assert told == {*ends, "prefect.flow-run.*"}
+    assert found["mmpipe: alarm, refused"].trigger.threshold == alarms.REFUSALS
+    assert (
+        json.loads(found["mmpipe: dead runs are crashed"].actions[0].model_dump_json())["state"] == "CRASHED"
+    )
+
+
+def test_automations_that_stay_the_same_are_not_made_anew():
+    from prefect.events.actions import DoNothing, SendNotification
+
+    from flows import alarms
+
+    block = "2c5a3463-6f68-42b7-9c83-0395754f6fcc"
+    told = SendNotification(block_document_id=block, subject="s", body="b")
+    one, same, other = (alarms.automations(what) for what in (DoNothing(), DoNothing(), told))
+    equal = [alarms._content(a) == alarms._content(b) for a, b in zip(one, same, strict=True)]
+    differ = [alarms._content(a) != alarms._content(b) for a, b in zip(one, other, strict=True)]
+    assert (equal, differ) == ([True] * 5, [False, True, True, True, True])
