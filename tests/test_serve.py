@@ -158,6 +158,15 @@ def test_health_names_the_model(server, predictor):
     }
 
 
+def test_health_tells_what_only_a_new_start_mends(samples):
+    with serving.running(samples[0]) as server:
+        for task in server.service._tasks:
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        assert serving.until(lambda: server.client.get("/healthz").status_code == 503)
+        assert server.client.get("/healthz").json()["status"] == "broken"
+        assert refused(server.predict(text=b"one"), 503, "http-busy") == "the server is broken"
+
+
 def test_metrics_count(server, predictor):
     before = server.metric('mmpipe_refusals_total{code="image-not"}')
     good = server.metric('mmpipe_requests_total{route="/predict",status="200"}')

@@ -89,9 +89,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 def _health(service: Service) -> JSONResponse:
     problem, predictor = service.current.problem, service.current.predictor
-    found: dict[str, Any] = {"status": "ready"}
-    if predictor is None or service.stopping:
-        found["status"] = "stopping" if service.stopping else "starting"
+    found: dict[str, Any] = {"status": service.state}
     if predictor is not None:
         found |= {"model": predictor.name, "bundle_sha256": predictor.bundle.digest}
         found["modalities"] = predictor.modalities

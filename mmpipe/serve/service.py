@@ -28,8 +28,9 @@ class Service:
         self.current = current
         self.limits = limits
         self.inside = 0
-        self.stopping = False
         self._held = 0
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
         self.batcher = Batcher(
             max_batch=limits.max_batch,
             max_wait_s=limits.max_wait_s,
@@ -51,25 +52,32 @@ class Service:
             memory_bytes=self.limits.worker_bytes,
             lost=self.metrics.decoder_lost,
         )
-        tasks = [
-            asyncio.create_task(self.batcher.run()),
-            asyncio.create_task(self.current.watch(self.limits.poll_s)),
-        ]
+        work = self.batcher.run(), self.current.watch(self.limits.poll_s)
+        self._tasks = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:
-            self.stopping = True
-            for task in tasks:
+            self._stopping = True
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(self._tasks)
             self.batcher.close()
             self.decoders.close()
 
     @property
+    def state(self) -> str:
+        """`ready`, `starting`, `stopping`, or `broken` by a mistake of ours that only a new start mends."""
+        if self._stopping:
+            return "stopping"
+        if self.current.predictor is None or not self._tasks:
+            return "starting"
+        return "broken" if any(task.done() for task in self._tasks) else "ready"
+
+    @property
     def predictor(self) -> Predictor:
-        """The model that answers. Raises Refused `http-busy` where there is none, or none any more."""
-        if self.current.predictor is None or self.stopping:
-            raise Refused("http-busy", "the server is " + ("stopping" if self.stopping else "starting"))
+        """The model that answers. Raises Refused `http-busy` where nothing does."""
+        if self.state != "ready" or self.current.predictor is None:
+            raise Refused("http-busy", f"the server is {self.state}")
         return self.current.predictor
 
     async def predict(self, request: Request, *, explain: bool) -> Prediction:
