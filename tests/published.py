@@ -74,9 +74,10 @@ def publish(
     push: bool = True,
     signature: str | None = None,
     prefix: str = "",
+    files: dict[str, bytes] | None = None,
 ) -> str:
     """Commit a bundle, push it, tag it; its digest."""
-    digest = bundle.write(root / "models/fusion", contents(number))
+    digest = bundle.write(root / "models/fusion", files or contents(number))
     dvc(root, "add", "-q", "models/fusion")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-q", "--allow-empty", "-m", f"model {number}")

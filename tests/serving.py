@@ -17,9 +17,9 @@ from mmpipe.serve.server import listen, make, url_of
 class Running:
     """`client` asks it; `service` is what the routes ask; `current` its model."""
 
-    def __init__(self, folder, limits, **options):
+    def __init__(self, folder, limits, *, resolve=None, **options):
         self.folder = Path(folder)
-        self.current = Current(lambda: (self.folder, self.folder.name), self._load)
+        self.current = Current(resolve or (lambda: (self.folder, self.folder.name)), self._load)
         self.current.start()
         listener = listen("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
