@@ -9,6 +9,7 @@ from mmpipe.commands.console import Json, command, print_json, print_lines
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.paths import BUNDLE, PARAMS
 
+CHAMPION = "fusion#prod"
 if TYPE_CHECKING:
     from mmpipe.gate import Verdict
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def gate(
     champion: Annotated[
         str, typer.Option(help="The model to beat: a stage, a version or the folder of a bundle.")
-    ] = "fusion#prod",
+    ] = CHAMPION,
     challenger: Annotated[Path, typer.Option(help="The folder of the new bundle.")] = BUNDLE,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +69,7 @@ def _folder(champion: str) -> Path | None:
     try:
         return resolve_folder(champion, None)
     except NotFoundError as error:
-        if error.code == "tag-missing" and "#" in champion:
+        if error.code == "tag-missing" and champion == CHAMPION:  # nobody holds it yet; others were asked for
             return None
         raise
 

@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from mmpipe.files import read_guarded
 from mmpipe.paths import BUNDLE
 
 EXTRA = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+FAR_POLL_S = 30.0
+"""How often a registry behind a URL is read; one on this machine is read as `Limits` has it."""
 TOKEN = "MMPIPE_TOKEN"
 """Environment variable with the token, unless --token-file gives one."""
 
@@ -56,6 +59,8 @@ def serve(  # noqa: PLR0913 (the options of one command)
     from mmpipe.serve.server import serve as run
 
     limits = Limits(max_batch=max_batch, max_wait_s=max_wait_ms / 1000, workers=workers or worker_count())
+    if not Path(source).is_dir():
+        limits = replace(limits, poll_s=FAR_POLL_S)
     current = Current(_resolver(model, source), lambda folder, _: load(folder))
     token = _token(token_file)
     run(current, limits, host=host, port=port, token=token, ready=lambda url: print_lines([url]))
@@ -79,17 +84,29 @@ def _resolver(model: str, source: str) -> Callable[[], tuple[Path, str]]:
 
     def resolve() -> tuple[Path, str]:
         version = tagged.read(source).resolve(model)
-        if version.tag not in pulled:
-            pulled[version.tag] = pull(f"{version.name}@{version.version}", source=source).folder
-        return pulled[version.tag], version.tag
+        place = pulled.get(version.tag)
+        if place is None or _digest(place) != version.bundle_sha256:
+            place = pull(f"{version.name}@{version.version}", source=source).folder
+        pulled[version.tag] = place
+        return place, version.tag
 
     return resolve
+
+
+def _digest(folder: Path) -> str | None:
+    """Of the bundle that lies there now; None where it is gone or damaged, and has to be pulled again."""
+    from mmpipe import bundle
+
+    try:
+        return bundle.parse((folder / bundle.MANIFEST).read_bytes(), str(folder))[1]
+    except (OSError, MmpipeError):
+        return None
 
 
 def _token(file: Path | None) -> bytes | None:
     """From the file, else from the environment, without white space around it."""
     if file is None:
-        return os.environb.get(TOKEN.encode(), b"").strip() or None
+        return os.environb.pop(TOKEN.encode(), b"").strip() or None  # no child process is to have it
     try:
         return read_guarded(file, max_bytes=10_000).strip()
     except SampleError as error:

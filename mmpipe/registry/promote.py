@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpipe import tags
-from mmpipe.errors import InvalidError, NotFoundError, UsageError
+from mmpipe import tags, vcs
+from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, UsageError
 from mmpipe.registry import gto_tags, messages, origin, tagged, worktree
 from mmpipe.registry.records import Assignment, Version
 from mmpipe.registry.tagged import Registry
@@ -148,8 +148,21 @@ def _move(
             message=_message(version, action, terms),
         )
     if remote:
-        origin.push(place.top, remote, tag=tag)
+        _push(place, remote, tag, made=changed)
     return Move(tag, version.name, version.version, terms.stage, before, action, changed, remote, late)
+
+
+def _push(place: Place, remote: str, tag: str, *, made: bool) -> None:
+    """Where somebody else was quicker with the same number, our tag goes: theirs is the one that counts."""
+    try:
+        origin.push(place.top, remote, tag=tag)
+    except MmpipeError as error:
+        if not (made and "already exists" in error.what):
+            raise
+        vcs.git("tag", "--delete", tag, cwd=place.top)
+        what = f"was given by somebody else meanwhile, at {remote}"
+        fix = "look at `mmpipe history`, then run it again"
+        raise MmpipeError("tag-exists", what, where=tag, done="ours was removed", fix=fix) from None
 
 
 def _message(version: Version, action: str, terms: Terms) -> str:

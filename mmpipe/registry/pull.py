@@ -70,6 +70,9 @@ def fetch(version: Version, source: str, *, advance: Callable[[int], object] | N
     """
     from dvc.api import artifacts_show
 
+    if not version.bundle_sha256:
+        fix = "publish it with `mmpipe publish`"
+        raise VerificationError("tag-moved", "records no hash of a bundle", where=version.tag, fix=fix)
     with remote.opened(source, version.commit) as fs:
         shown = artifacts_show(version.name, version=version.version, repo=remote.whole(source))
         where = f"{remote.public(source)} {version.tag}:{shown['path']}"

@@ -115,5 +115,5 @@ def _read_url(url: str) -> list[RawTag]:
     except MmpipeError as error:
         if error.code != "command-failed":
             raise
-        shown = re.sub("//[^/@]*@", "//", url)  # no password in a log
+        shown = re.sub(r"//[^/\s]*@", "//", url)  # no password in a log
         raise TemporaryError("remote-failed", f"git {error.what}", where=shown) from None

@@ -16,7 +16,7 @@ Fs = Any
 
 def public(source: str) -> str:
     """A repository's path or URL without user name and password."""
-    return re.sub(r"://[^/@]*@", "://", source)
+    return re.sub(r"://[^/\s]*@", "://", source)
 
 
 def whole(source: str) -> str:

@@ -51,6 +51,8 @@ def conclude(
         return Verdict(
             "diverged", first.name, f"{words}, with the same libraries on the same kind of machine"
         )
+    if same_environment is None:
+        return Verdict("diverged", first.name, f"{words}, and where it was made is not to be had")
     if outside:
         return Verdict("diverged", first.name, f"{words}; and {outside[0]}")
     lacking = _complete(stages, recorded)

@@ -59,11 +59,12 @@ def create_app(
     app = FastAPI(title="mmpipe", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     _handle_errors(app, service)
-    _add_routes(app, service)
+    _add_routes(app, service, words=token is None)
     return Guard(app, hosts=hosts, token=token, metrics=service.metrics)
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
+def _add_routes(app: FastAPI, service: Service, *, words: bool) -> None:
+    """`words`: whether anybody who asks for /healthz is told why a reload failed."""
     shown = page.load()
 
     @app.post("/predict", openapi_extra={"requestBody": _BODY})
@@ -74,7 +75,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
         """Which model answers, and why no newer one does."""
-        return _health(service)
+        return _health(service, words=words)
 
     @app.get("/metrics")
     async def counted() -> Response:
@@ -87,7 +88,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(shown.html, media_type="text/html; charset=utf-8", headers=headers)
 
 
-def _health(service: Service) -> JSONResponse:
+def _health(service: Service, *, words: bool) -> JSONResponse:
+    """`words`: of a failed reload; they name paths, and where there is a token anybody may ask for this."""
     problem, predictor = service.current.problem, service.current.predictor
     found: dict[str, Any] = {"status": service.state}
     if predictor is not None:
@@ -95,7 +97,7 @@ def _health(service: Service) -> JSONResponse:
         found["modalities"] = predictor.modalities
     if problem is not None:
         code, what = problem
-        found["reload"] = {"code": code, "what": what, "fix": FIXES[code]}
+        found["reload"] = {"code": code, **({"what": what, "fix": FIXES[code]} if words else {})}
     return JSONResponse(found, 200 if found["status"] == "ready" else 503)
 
 
