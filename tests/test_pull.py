@@ -376,3 +376,26 @@ def test_verify_reads_what_the_storage_holds_of_a_version_that_dvc_add_recorded(
     bad = call("verify", "fusion@v1.3.0", "--from", source)
     path.write_bytes(good)
     assert bad.exit_code == 6 and "models/fusion/config.json has sha256" in bad.output
+
+
+def test_what_was_added_by_hand_is_verified_here_and_in_the_storage(away):
+    from mmpipe.registry import audit
+
+    work = published.repository(away / "work", storage=str(away / "store"))
+    (work / "data/raw").mkdir(parents=True)
+    (work / "data/raw/a.txt").write_text("one")
+    (work / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    published.dvc(work, "add", "-q", "data/raw")
+    published.publish(work, "v1.0.0", 1)
+    names = {one.name for one in audit.workspace(work) if one.fault is None}
+    assert {"data/raw", "models/fusion"} <= names
+    assert not [one for one in audit.tag("fusion@v1.0.0", str(work)) if one.fault]
+    (work / "data/raw/a.txt").chmod(0o644)
+    (work / "data/raw/a.txt").write_text("two")
+    assert [one.name for one in audit.workspace(work) if one.fault] == ["data/raw"]
+    (work / "data/raw.dvc").write_text("outs: [{path: raw}]\n")
+    with pytest.raises(VerificationError, match="records no md5 of raw"):
+        audit.workspace(work)
+    (work / "data/raw.dvc").write_text("outs: [\n")
+    with pytest.raises(VerificationError, match="is no YAML"):
+        audit.workspace(work)

@@ -8,10 +8,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mmpipe import bundle, paths
 from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
@@ -19,6 +20,8 @@ from mmpipe.registry import pull, remote, tagged
 from mmpipe.registry.records import Version
 
 BLOCK = 1 << 20
+ADDED = ("*.dvc", "data/*.dvc", "models/*.dvc")
+"""Where people add their own data."""
 Advance = Callable[[int], object]
 
 
@@ -39,11 +42,17 @@ def folder(place: Path) -> list[Checked]:
 
 
 def workspace(root: Path, *, advance: Advance | None = None) -> list[Checked]:
-    """Every output that dvc.lock records, and the bundle. Raises NotFoundError where nothing was run."""
+    """Every output that dvc.lock and the `.dvc` files record, and the bundle.
+
+    Raises NotFoundError where nothing was run.
+    """
     lock = root / "dvc.lock"
     if not lock.is_file():
         raise NotFoundError("workspace", "has no dvc.lock: nothing was run here", where=str(root))
-    found = outputs(root, dict(_outs(lock.read_bytes())), advance=advance)
+    outs = _outs(lock.read_bytes())
+    for name in sorted(path for pattern in ADDED for path in root.glob(pattern) if path.is_file()):
+        outs += _added(name.read_bytes(), name.relative_to(root).as_posix())
+    found = outputs(root, dict(outs), advance=advance)
     return found + (folder(root / paths.BUNDLE) if (root / paths.BUNDLE).is_dir() else [])
 
 
@@ -58,7 +67,10 @@ def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Check
     found = [_published(version, source, advance)]
     with remote.opened(source, version.commit, version.name) as fs:
         lock = fs.read_bytes("dvc.lock") if fs.exists("dvc.lock") else b""  # `dvc add` writes none
-        for path, recorded in _outs(lock):
+        outs = _outs(lock)
+        for name in sorted(name for pattern in ADDED for name in fs.glob(pattern)):
+            outs += _added(fs.read_bytes(name), name)
+        for path, recorded in outs:
             found.append(_remote(fs, source, path, recorded, advance))
     return found
 
@@ -74,9 +86,34 @@ def _published(version: Version, source: str, advance: Advance | None) -> Checke
 
 def _outs(lock: bytes) -> list[tuple[str, str]]:
     """(path, md5) of every output that a dvc.lock records, sorted."""
-    tree: dict[str, Any] = YAML(typ="safe", pure=True).load(lock) or {}
-    stages = tree.get("stages", {}).values()
-    return sorted((out["path"], out["md5"]) for stage in stages for out in stage.get("outs", []))
+    stages = _tree(lock, "dvc.lock").get("stages", {}).values()
+    return sorted(_recorded(out, "dvc.lock") for stage in stages for out in stage.get("outs", []))
+
+
+def _added(data: bytes, name: str) -> list[tuple[str, str]]:
+    """The same of a `.dvc` file, which `dvc add` writes."""
+    tree = _tree(data, name)
+    folder = PurePosixPath(name).parent / str(tree.get("wdir", "."))
+    outs = [_recorded(out, name) for out in tree.get("outs", [])]
+    return [((folder / path).as_posix(), md5) for path, md5 in outs]
+
+
+def _tree(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        tree = YAML(typ="safe", pure=True).load(data) or {}
+    except YAMLError as error:
+        what = f"is no YAML ({' '.join(str(error).split())[:200]})"
+        raise VerificationError("object-damaged", what, where=name) from None
+    if not isinstance(tree, dict):
+        raise VerificationError("object-damaged", "is no file of DVC's", where=name)
+    return tree
+
+
+def _recorded(out: Mapping[str, Any], name: str) -> tuple[str, str]:
+    if "md5" not in out:
+        what = f"records no md5 of {out.get('path')}: what a remote versions itself is not checked here"
+        raise VerificationError("object-damaged", what, where=name)
+    return str(out["path"]), str(out["md5"])
 
 
 def _local(root: Path, path: str, recorded: str, advance: Advance | None) -> Checked:
