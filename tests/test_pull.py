@@ -399,3 +399,11 @@ def test_what_was_added_by_hand_is_verified_here_and_in_the_storage(away):
     (work / "data/raw.dvc").write_text("outs: [\n")
     with pytest.raises(VerificationError, match="is no YAML"):
         audit.workspace(work)
+
+
+def test_no_password_of_a_url_is_shown():
+    from mmpipe.registry.remote import public
+
+    assert public("https://u:p@ss@host/x.git") == "https://host/x.git"
+    assert public("cannot access 'https://u:p@h/x.git/'") == "cannot access 'https://h/x.git/'"
+    assert public("git@host:team/x.git") == "git@host:team/x.git"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmpipe import tags, vcs
 from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
+from mmpipe.registry.remote import public
 
 _ATOMS = (
     "refname:strip=2",
@@ -115,5 +116,4 @@ def _read_url(url: str) -> list[RawTag]:
     except MmpipeError as error:
         if error.code != "command-failed":
             raise
-        shown = re.sub(r"//[^/\s]*@", "//", url)  # no password in a log
-        raise TemporaryError("remote-failed", f"git {error.what}", where=shown) from None
+        raise TemporaryError("remote-failed", f"git {public(error.what)}", where=public(url)) from None
