@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from flows.settings import Place, client
 from mmpipe.errors import NotFoundError, UsageError
+from mmpipe.retrain.options import parsed
 from mmpipe.stages.process import run
 
 ACTIONS = ("list", "pause", "resume", "remove")
@@ -46,9 +48,7 @@ async def _act(wishes: argparse.Namespace) -> list[dict[str, Any]]:
             raise NotFoundError("server-missing", what, fix="see the flows in the UI") from None
         there = await api.read_deployment_schedules(deployment.id)
         if wishes.cron:
-            for old in there:
-                await api.delete_deployment_schedule(deployment.id, old.id)
-            await api.create_deployment_schedules(deployment.id, [(_schedule(wishes), True)])
+            await _replace(api, deployment.id, there, wishes)
         for old in there if not wishes.cron else ():
             if wishes.action == "remove":
                 await api.delete_deployment_schedule(deployment.id, old.id)
@@ -56,6 +56,23 @@ async def _act(wishes: argparse.Namespace) -> list[dict[str, Any]]:
                 active = wishes.action == "resume"
                 await api.update_deployment_schedule(deployment.id, old.id, active=active)
         return [_told(one, wishes.flow) for one in await api.read_deployment_schedules(deployment.id)]
+
+
+async def _replace(api: Any, deployment: UUID, there: list[Any], wishes: argparse.Namespace) -> None:
+    """One schedule, with the options that its runs get, in place of those that are there."""
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    new = DeploymentScheduleCreate(
+        schedule=_schedule(wishes), active=True, parameters=_parameters(wishes.options)
+    )
+    for old in there:
+        await api.delete_deployment_schedule(deployment, old.id)
+    await api.create_deployment_schedules(deployment, [new])
+
+
+def _parameters(options: str) -> dict[str, Any]:
+    """What every run is asked to do, as JSON. Raises UsageError `usage` for what is no option."""
+    return {"options": parsed(json.loads(options)).model_dump(mode="json")} if options else {}
 
 
 def _schedule(wishes: argparse.Namespace) -> Any:
@@ -98,6 +115,7 @@ def _wishes() -> argparse.Namespace:
     parser.add_argument("--cron", default="")
     parser.add_argument("--timezone", default="UTC")
     parser.add_argument("--flow", default="retrain")
+    parser.add_argument("--options", default="")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

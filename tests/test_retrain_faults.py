@@ -202,6 +202,8 @@ def test_only_new_samples_are_extracted(prepared, workspace, tmp_path):
     computed = workspace.computed(outcome["said"])
     assert (computed["image"], computed["audio"]) == (3, 3)
     assert outcome["after"]["ingest"]["rows_in"] == outcome["before"]["ingest"]["rows_in"] + 3
+    assert outcome["samples"]["added"] == {"count": 3, "ids": ["new-0", "new-1", "new-2"]}
+    assert outcome["samples"]["removed"]["count"] == 0
     again = finish(start(workspace, {"landing": str(folder)}))
     assert set(workspace.computed(again["said"])) == set()
 

@@ -28,7 +28,19 @@ def test_all_that_an_operator_asks_is_there():
             landed=LANDED,
             carried=["data/raw/landed/x/rows.jsonl"],
             updated=["data/raw/web.dvc"],
-            values={"train.lr": 0.5},
+            values={"train.lr": 0.5, "train.batch_size": 8},
+            samples={
+                "old": 1999,
+                "new": 2000,
+                "added": {"count": 6, "ids": ["a_1", "b|`"]},
+                "removed": {"count": 5, "ids": ["x"]},
+                "changed": {"count": 0, "ids": []},
+                "relabelled": {"count": 1, "ids": ["y"]},
+                "labels": {"shift": 0.25},
+                "sizes": [
+                    {"name": "audio, s", "old": {"samples": 0}, "new": {"samples": 3, "median": 1.5}},
+                ],
+            },
             stages=[StageResult("code", "ran", 1.25), StageResult("extract@image", "cached")],
             before={"ingest": {"rows_in": 8, "rows_ok": 8}},
             after={"ingest": {"rows_in": 10, "rows_ok": 8}},
@@ -54,7 +66,13 @@ def test_all_that_an_operator_asks_is_there():
         "  - t.csv:3 (x) file-empty",
         "- 1 folders of samples that landed in earlier runs",
         "- import data/raw/web.dvc has new data",
-        "- `train.lr` = 0.5",
+        "- `train.lr` = `0.5`",
+        "- `train.batch_size` = `8`",
+        "| added | 6 | `a_1`, `b/'`, … |",
+        "| relabelled | 1 | `y` |",
+        "| in all | 1,999 → 2,000 | |",
+        "| labels | 0.250 | of the shares moved |",
+        "| audio, s | none → 1.5 | median |",
         "- rows in: 8 before, 10 now",
         "- files: `dvc.lock`",
         "| code | ran | 1.2 |",
@@ -68,7 +86,7 @@ def test_all_that_an_operator_asks_is_there():
         "- `fusion#prod#2`; before: v1.0.0",
     ):
         assert line in text.splitlines()
-    assert "rows ok" not in text
+    assert "rows ok" not in text and "| changed |" not in text
 
 
 def test_a_failed_stage_is_named_with_its_last_lines():

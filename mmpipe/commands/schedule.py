@@ -77,6 +77,7 @@ def ui(
 
 @command("""
     mmpipe schedule --cron "0 3 * * 1" --timezone Europe/Berlin
+    mmpipe schedule --cron "*/30 * * * *" --options nightly.json
     mmpipe schedule list
     mmpipe schedule pause
     mmpipe schedule resume --flow watch
@@ -93,12 +94,21 @@ def schedule(
     flow: Annotated[
         Literal["retrain", "watch", "reproduce-champion"], typer.Option(help="What is scheduled.")
     ] = "retrain",
+    options: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --cron: a JSON file with the options of every run, as `mmpipe run` takes it."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Set, list, pause, resume or remove the schedules in the server that `mmpipe ui` runs here."""
     if cron and action != "list":
         raise UsageError("usage", f"--cron sets a schedule and cannot be given with {action!r}")
+    if options is not None and not (cron and flow == "retrain"):
+        raise UsageError("usage", "--options goes with --cron, and with the flow retrain")
     flags = ["--json"] if as_json else []
+    flags += ["--options", json.dumps(_wishes(options))] if options is not None else []
     _become("flows.schedule", action, f"--cron={cron}", "--timezone", timezone, "--flow", flow, *flags)
 
 

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from mmpipe.errors import UsageError
-from mmpipe.retrain.options import Options
+from mmpipe.retrain.options import parsed
 from mmpipe.retrain.outcome import Outcome
 from mmpipe.retrain.run import Steps, Tell, retrain
 from mmpipe.stages.process import Terminated
@@ -22,11 +19,7 @@ def to_end(wishes: Mapping[str, Any], *, root: Path, tell: Tell, steps: Steps | 
     Raises UsageError for values that are not allowed, `Terminated` after a SIGTERM, KeyboardInterrupt after a
     SIGINT, and what `retrain` raises.
     """
-    try:
-        options = Options.model_validate(dict(wishes))
-    except ValidationError as error:
-        told = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UsageError("usage", "; ".join(told)) from None
+    options = parsed(wishes)
     terminated = False
 
     async def main() -> Outcome:

@@ -1,8 +1,11 @@
 """What one retraining is asked to do, as a form: every field has its description."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmpipe.errors import UsageError
 
 
 class GateWishes(BaseModel):
@@ -56,3 +59,12 @@ class Options(BaseModel):
         """All that differs from the params.yaml of the commit."""
         wishes = self.gate.model_dump(exclude_none=True)
         return {**self.set, **{f"gate.{name}": value for name, value in wishes.items()}}
+
+
+def parsed(wishes: Mapping[str, Any]) -> Options:
+    """The options with these values. Raises UsageError `usage` for those that are not allowed."""
+    try:
+        return Options.model_validate(dict(wishes))
+    except ValidationError as error:
+        told = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UsageError("usage", "; ".join(told)) from None

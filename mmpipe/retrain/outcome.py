@@ -14,7 +14,8 @@ REFUSED = 5
 class Outcome:
     """`started_at`: the commit that the run started from; `commit`, `branch`: what it made, if it did.
 
-    `before` and `after`: the metrics files by name, of the commit and of the run. `verdict`: of the gate.
+    `before` and `after`: the metrics files by name, of the commit and of the run. `samples`: what
+    `compare.samples` says of the two sample tables; {} where they are the same. `verdict`: of the gate.
     `known`: the version or branch that has this very model already.
     """
 
@@ -31,6 +32,7 @@ class Outcome:
     changed: list[str] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
     bundle_sha256: str = ""
     known: str | None = None
     verdict: dict[str, Any] | None = None

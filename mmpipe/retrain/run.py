@@ -9,7 +9,7 @@ from typing import Any
 
 from mmpipe import paths
 from mmpipe.errors import MmpipeError
-from mmpipe.retrain import apart, dag, lock, publishing, registering, stages, summary, worktree
+from mmpipe.retrain import apart, dag, lock, publishing, registering, sampled, stages, summary, worktree
 from mmpipe.retrain.children import Say
 from mmpipe.retrain.dag import Stage
 from mmpipe.retrain.journal import Journal
@@ -116,6 +116,7 @@ async def _through(tree: Worktree, options: Options, steps: Steps, tell: Tell) -
 
 async def _reproduce(tree: Worktree, options: Options, steps: Steps, tell: Tell, outcome: Outcome) -> None:
     graph = await steps.plan(tree, _to(tell, "plan"))
+    before = sampled.keep(tree.root, tree.folder)
 
     async def one(name: str) -> StageResult:
         result = await steps.stage(tree, name, tell, force=options.force_run)
@@ -130,6 +131,11 @@ async def _reproduce(tree: Worktree, options: Options, steps: Steps, tell: Tell,
             outcome.reason = f"stage {result.name} failed: {result.reason}"
             return
     outcome.after = _metrics(tree.root)
+    if before is not None and (tree.root / paths.SAMPLES).is_file() and not sampled.same(before, tree.root):
+        tables = {"before": str(before), "after": str(tree.root / paths.SAMPLES)}
+        outcome.samples = await apart.call(
+            "samples", tables, cwd=tree.root, variables=tree.environment, say=_to(tell, "samples")
+        )
 
 
 async def _decide(tree: Worktree, options: Options, steps: Steps, tell: Tell, outcome: Outcome) -> None:

@@ -41,6 +41,10 @@ def _function(step: str) -> Callable[..., Any]:
         from mmpipe.retrain.snapshot import take
 
         return take
+    if step == "samples":
+        from mmpipe.retrain.sampled import compare
+
+        return compare
     from mmpipe.retrain import registering
 
     steps: dict[str, Callable[..., Any]] = {"publish": registering.publish, "promote": registering.promote}

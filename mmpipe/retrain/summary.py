@@ -50,14 +50,33 @@ def _data(outcome: Outcome) -> Iterator[str]:
     if outcome.carried:
         yield f"- {len(outcome.carried)} folders of samples that landed in earlier runs"
     yield from (f"- import {_cell(name)} has new data" for name in outcome.updated)
-    yield from (f"- `{_cell(key)}` = {_cell(value)}" for key, value in outcome.values.items())
+    yield from (f"- {_code(key)} = {_code(value)}" for key, value in outcome.values.items())
     before, after = (_counts(found) for found in (outcome.before, outcome.after))
     yield from (
         f"- {name.replace('_', ' ')}: {before.get(name, 'none')} before, {after[name]} now"
         for name in after
         if before.get(name) != after[name]
     )
-    yield f"- files: {', '.join(f'`{_cell(name)}`' for name in outcome.changed) or 'none'}"
+    yield f"- files: {', '.join(map(_code, outcome.changed)) or 'none'}"
+    yield from _samples(outcome.samples)
+
+
+def _samples(found: Mapping[str, Any]) -> Iterator[str]:
+    """Which samples came, went and changed since the commit; how labels and sizes shifted."""
+    if not found:
+        return
+    yield from ("", "| samples | | of them |", "|---|---|---|")
+    for kind in ("added", "removed", "changed", "relabelled"):
+        if count := found[kind]["count"]:
+            more = ", …" if count > len(found[kind]["ids"]) else ""
+            yield f"| {kind} | {count:,} | {', '.join(map(_code, found[kind]['ids']))}{more} |"
+    yield f"| in all | {found['old']:,} → {found['new']:,} | |"
+    yield f"| labels | {found['labels']['shift']:.3f} | of the shares moved |"
+    for size in found["sizes"]:
+        old, new = (
+            f"{size[side]['median']:g}" if size[side]["samples"] else "none" for side in ("old", "new")
+        )
+        yield f"| {size['name']} | {old} → {new} | median |"
 
 
 def _stages(outcome: Outcome) -> Iterator[str]:
@@ -111,6 +130,12 @@ def _counts(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _code(value: Any) -> str:
+    """Text from strangers in a code span, also of a table."""
+    text = " ".join(str(value).split())
+    return f"`{text.replace('`', chr(39)).replace('|', '/')}`"
 
 
 def _cell(value: Any) -> str:
