@@ -30,8 +30,8 @@ class Columns(Section):
     """Path of a UTF-8 text file (instead of `text`)."""
     audio: str | None = "audio"
     """Path of a recording."""
-    target: str = "label"
-    """What is to be predicted."""
+    target: str | None = "label"
+    """What is to be predicted; null where `data.target` is none."""
     group: str | None = None
     """Rows with the same value never lie in two splits."""
     split: str | None = None
@@ -54,6 +54,16 @@ class Data(Section):
     manifests: list[DataPath] = Field(default=["data/corpus/manifest.csv"], min_length=1)
     """CSV, JSONL, Parquet, or folders with a subfolder a class; below data/raw or data/corpus."""
     columns: Columns = Columns()
+    target: Literal["label", "labels", "number", "none"] = "label"
+    """What a target is: one label, labels (with separators, or a JSON list), a number, or there is none."""
+    separator: Annotated[str, Field(min_length=1, max_length=3)] = ";"
+    """Between labels, where there are several in a cell."""
+
+    @model_validator(mode="after")
+    def _has_its_target(self) -> Self:
+        if self.columns.target is None and self.target != "none":
+            raise ValueError(f"columns.target: null needs target: none, not {self.target!r}")
+        return self
 
 
 class Ingest(Section):

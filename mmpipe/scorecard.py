@@ -1,6 +1,6 @@
 """Logits of held-out samples → how good, how sure, how calibrated, and what each modality adds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmpipe import metrics, schema, sheets
+from mmpipe import findings, metrics, schema, sheets
 from mmpipe.errors import InvalidError
 
 Numbers = dict[str, Any]
@@ -19,15 +19,15 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scores:
-    """N samples, K labels. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
+    """N samples, K outputs. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
 
-    `target`: int64 (N,). `present`: {modality: bool (N,)}. `group`: (N,) names; copies share one.
-    `dropped`: samples left out because a feature could not be computed.
+    `target`: (N, …), as `targets.encode` has it. `present`: {modality: bool (N,)}. `group`: (N,) names;
+    copies share one. `dropped`: samples left out because a feature could not be computed.
     """
 
     split: str
     ids: list[str]
-    target: NDArray[np.int64]
+    target: NDArray[Any]
     group: NDArray[np.str_]
     present: dict[str, NDArray[np.bool_]]
     logits: dict[str, NDArray[np.float64]]
@@ -46,7 +46,7 @@ class Scores:
         return some
 
     def correct(self, subset: str) -> NDArray[np.bool_]:
-        """(N,): whether the subset's prediction is the target."""
+        """(N,): whether the subset's prediction is the target, of one label."""
         return np.asarray(self.logits[subset].argmax(axis=1) == self.target)
 
 
@@ -67,10 +67,7 @@ def measure(
     `dvc metrics show` leaves out: else it has a hundred columns. Raises InvalidError
     `split-too-few` where there is nothing to measure on.
     """
-    inside = scores.scored(scores.full)
-    if not inside.any():
-        fix = f"raise split.{scores.split}_fraction, or add samples"
-        raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
+    inside = scorable(scores)
     target, raw = scores.target[inside], scores.logits[scores.full][inside]
     accuracy, macro_f1 = _estimates(scores, scores.full, len(labels), resamples)
     result = {
@@ -80,9 +77,7 @@ def measure(
         **_calibration(raw, target, temperature, bins),
         "temperature": temperature,
         "calibration_bins": bins,
-        "samples": int(inside.sum()),
-        "samples_left_out": int((~inside).sum()),
-        "samples_dropped": scores.dropped,
+        **accounts(scores),
         "per_class": _per_class(metrics.confusion(target, raw.argmax(axis=1), len(labels)), labels),
         "subsets": {name: _of_subset(scores, name, len(labels), resamples) for name in scores.logits},
     }
@@ -92,46 +87,66 @@ def measure(
     return rounded
 
 
-def best_rival(scores: Scores) -> str | None:
-    """The smaller subset with the highest accuracy, among those that can score half of the samples or more.
+def scorable(scores: Scores) -> NDArray[np.bool_]:
+    """(N,): the samples that have a modality of the model.
 
-    It is chosen on the samples that it is then measured on, which flatters it: fusion has the harder side.
-    None for a model of one modality.
+    Raises InvalidError `split-too-few` where there is none.
+    """
+    inside = scores.scored(scores.full)
+    if not inside.any():
+        fix = f"raise split.{scores.split}_fraction, or add samples"
+        raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
+    return inside
+
+
+def accounts(scores: Scores) -> Numbers:
+    """How many samples are scored, lack every modality of the model, or have no features."""
+    inside = scores.scored(scores.full)
+    return {
+        "samples": int(inside.sum()),
+        "samples_left_out": int((~inside).sum()),
+        "samples_dropped": scores.dropped,
+    }
+
+
+def best_rival(scores: Scores, worth: Callable[[str], NDArray[Any]] | None = None) -> str | None:
+    """The smaller subset of the highest mean worth, among those that can score half of the samples or more.
+
+    `worth`: subset → (N,) of each sample; None = whether its label is right. The subset is chosen on the
+    samples that it is then measured on, which flatters it: fusion has the harder side. None for a model of
+    one modality.
     """
     total = scores.scored(scores.full).sum()
     rivals = {}
     for name in scores.logits:
         inside = scores.scored(name)
         if name != scores.full and inside.any():
-            rivals[name] = (2 * inside.sum() >= total, scores.correct(name)[inside].mean())
+            rivals[name] = (2 * inside.sum() >= total, (worth or scores.correct)(name)[inside].mean())
     return max(rivals, key=lambda name: rivals[name]) if rivals else None
 
 
-def verdict(found: Numbers) -> str:
-    """One sentence: does fusion beat its best subset?"""
+def verdict(found: Numbers, name: str = "accuracy") -> str:
+    """One sentence: does fusion beat its best subset? `name`: the gain's figure, the higher the better."""
     if "fusion_gain" not in found:
         return "one modality: nothing is fused"
     gain = found["fusion_gain"]
-    word = (
-        "beats"
-        if gain["accuracy_low"] > 0
-        else "loses to"
-        if gain["accuracy_high"] < 0
-        else "cannot be told from"
-    )
-    interval = f"{gain['accuracy']:+.3f} [{gain['accuracy_low']:+.3f}, {gain['accuracy_high']:+.3f}]"
+    value, low, high = (gain[f"{name}{end}"] for end in ("", "_low", "_high"))
+    word = "beats" if low > 0 else "loses to" if high < 0 else "cannot be told from"
+    interval = f"{findings.signed(value)} [{findings.signed(low)}, {findings.signed(high)}]"
     return f"fusion {word} its best subset, {gain['over']}: {interval}, p = {gain['p']:.3g}"
 
 
 def summary(found: Numbers) -> str:
     """The stage's row accounting and headline, in one line."""
+    interval = f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]"
+    return f"{counted(found)}; accuracy {found['accuracy']:.3f} {interval}; {verdict(found)}"
+
+
+def counted(found: Numbers) -> str:
+    """The stage's row accounting."""
     left_out, dropped = found["samples_left_out"], found["samples_dropped"]
     rows = f"{found['samples'] + left_out + dropped} test samples = {found['samples']} scored"
-    interval = f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]"
-    return (
-        f"evaluate: {rows} + {left_out} without a modality of the model + {dropped} without features; "
-        f"accuracy {found['accuracy']:.3f} {interval}; {verdict(found)}"
-    )
+    return f"evaluate: {rows} + {left_out} without a modality of the model + {dropped} without features"
 
 
 def predictions(all_scores: Sequence[Scores], labels: list[str], *, temperature: float) -> pa.Table:
@@ -150,11 +165,16 @@ def write_plots(folder: Path, scores: Scores, found: Numbers, labels: Sequence[s
     points = zip(bars.confidence, bars.accuracy, bars.count, strict=True)
     drawn = [(round(float(c), 6), round(float(a), 6), int(n)) for c, a, n in points if n]
     sheets.write(folder / "calibration.csv", ["confidence", "accuracy", "samples"], drawn)
-    columns = ["modalities", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "samples"]
-    some = {name: one for name, one in found["subsets"].items() if one["samples"]}
+    write_subsets(folder, found["subsets"], "accuracy")
+
+
+def write_subsets(folder: Path, subsets: Numbers, name: str) -> None:
+    """`subsets.csv`: one figure of every subset that could score a sample, with its interval."""
+    columns = ["modalities", "score", "low", "high", "samples"]
     rows = [
-        [name, one["accuracy"], *one["accuracy_95"], one["macro_f1"], one["samples"]]
-        for name, one in some.items()
+        [subset, one[name], *one[f"{name}_95"], one["samples"]]
+        for subset, one in subsets.items()
+        if one["samples"]
     ]
     sheets.write(folder / "subsets.csv", columns, rows)
 
