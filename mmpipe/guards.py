@@ -1,11 +1,12 @@
 """What the gate asks of models that choose one label: accuracy, each class's recall, calibration."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from mmpipe import paired
+from mmpipe import multilabel_scorecard, paired
 from mmpipe.metrics import Floats
 from mmpipe.verdict import Check, Contender, HeldOut, Match, Rules, Thresholds, some
 
@@ -19,8 +20,17 @@ def mcnemar(match: Match) -> dict[str, Any]:
 
 def recall(match: Match) -> Check:
     """A class fails where its recall fell by more than is allowed and by more than chance explains."""
+    return _recalls(match, paired.recalls(match.pair, match.test.target, match.test.group))
+
+
+def label_recall(match: Match) -> Check:
+    """The same of each of several labels."""
+    before, after = (one > 0 for one in match.pair)
+    return _recalls(match, paired.recalls_of(before, after, match.test.target > 0, match.test.group))
+
+
+def _recalls(match: Match, found: Sequence[paired.Recall]) -> Check:
     asked, labels = match.asked, match.test.labels
-    found = paired.recalls(match.pair, match.test.target, match.test.group)
     figures = {"recall": [{**asdict(one), "label": labels[one.label]} for one in found]}
     ranked = sorted(found, key=lambda one: (-one.fall, one.p))
     large = [one for one in ranked if one.fall > asked.max_recall_drop + paired.TIE]
@@ -55,15 +65,24 @@ def notes(test: HeldOut, one: Contender) -> list[str]:
     """What counts as wrong without a look: labels that the model lacks, samples it has no answer to."""
     lacks = [name for name in test.labels if name not in one.known]
     with_them = int(np.isin(test.target, [test.labels.index(name) for name in lacks]).sum())
-    said = []
-    if lacks:
-        words = (
-            f"the {with_them} test samples with {'it' if len(lacks) == 1 else 'them'} count as wrong for it"
-        )
-        said.append(f"{one.name} lacks the label{'s' * (len(lacks) > 1)} {some(lacks, ', ')}: {words}.")
+    said = _lacking(one, lacks, with_them)
     if silent := int((paired.predicted(one.answers) < 0).sum()):
         said.append(f"{one.name} has no answer to {silent} test samples, which count as wrong for it.")
     return said
+
+
+def lacking_notes(test: HeldOut, one: Contender) -> list[str]:
+    """The same of several labels: those that the model lacks it never gives."""
+    lacks = [name for name in test.labels if name not in one.known]
+    places = [test.labels.index(name) for name in lacks]
+    return _lacking(one, lacks, int(test.target[:, places].any(axis=1).sum()))
+
+
+def _lacking(one: Contender, lacks: Sequence[str], with_them: int) -> list[str]:
+    if not lacks:
+        return []
+    words = f"the {with_them} test samples with {'it' if len(lacks) == 1 else 'them'} count as wrong for it"
+    return [f"{one.name} lacks the label{'s' * (len(lacks) > 1)} {some(lacks, ', ')}: {words}."]
 
 
 def _told(metric: str, found: dict[str, Any]) -> str:
@@ -99,3 +118,17 @@ LABELS = Rules(
     notes=notes,
 )
 """For models that choose one label."""
+
+
+SEVERAL_LABELS = Rules(
+    headline="micro_f1",
+    measures={
+        "micro_f1": multilabel_scorecard.MICRO_F1,
+        "macro_f1": multilabel_scorecard.MACRO_F1,
+        "subset_accuracy": multilabel_scorecard.SUBSET_ACCURACY,
+    },
+    guards=(label_recall,),
+    clean=_clean,
+    notes=lacking_notes,
+)
+"""For models that give any number of labels: (N, K), 1 for each that is given."""

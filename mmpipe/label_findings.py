@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmpipe import findings, metrics, scorecard
+from mmpipe import findings, metrics, scorecard, targets
 from mmpipe.findings import Block
 
 MOST_CLASSES = 30
@@ -43,6 +43,39 @@ def of(found: Tree, predictions: pa.Table, labels: Sequence[str]) -> dict[str, A
             _calibration(found, chances, target, given),
         ],
         "exhibits": exhibits(rows, [row["prediction"] == row["target"] for row in rows]),
+    }
+
+
+def of_several(found: Tree, predictions: pa.Table, labels: Sequence[str]) -> dict[str, Any]:
+    """The same where a sample has any number of labels."""
+    rows = [row for row in predictions.to_pylist() if row["split"] == "test"]
+    right = [row["prediction"] == row["target"] for row in rows]
+    chances = np.array([row["probabilities"] for row in rows], np.float64)
+    wanted = np.array([[label in targets.labels_of(row["target"]) for label in labels] for row in rows])
+    names = {"micro_f1": "micro F1", "macro_f1": "macro F1", "subset_accuracy": "subset accuracy"}
+    return {
+        "task": "multilabel",
+        "kind": "labels",
+        "learns": f"{len(labels)} labels, any number of them a sample,",
+        "says": f"Any of {len(labels)} labels",
+        "index": [
+            {"type": "f1", "name": "micro F1", "value": found["micro_f1"]},
+            {"type": "f1", "name": "macro F1", "value": found["macro_f1"]},
+            {"type": "map", "name": "mean average precision", "value": found["map"]},
+        ],
+        "headline": _tiles(found, names | {"map": "mean average precision"}),
+        "verdict": _verdict(found, "micro_f1"),
+        "sections": [
+            findings.section(
+                "modalities",
+                "What each modality adds",
+                "",
+                subsets(found, dict(list(names.items())[:2]), "share"),
+            ),
+            findings.section("classes", "Labels", "", [_per_label(found)]),
+            _calibration_of_several(found, chances, wanted),
+        ],
+        "exhibits": exhibits([row | _worded(row) for row in rows], right),
     }
 
 
@@ -100,8 +133,20 @@ def _headline(found: Tree) -> list[Block]:
     return tiles
 
 
-def _verdict(found: Tree) -> str:
-    words = scorecard.verdict(dict(found))
+def _tiles(found: Tree, names: Mapping[str, str]) -> list[Block]:
+    return [
+        findings.tile(f"{word[:1].upper()}{word[1:]}", found[key], "share", **findings.interval(found, key))
+        for key, word in names.items()
+    ]
+
+
+def _worded(row: Tree) -> dict[str, str]:
+    """Sets of labels for people."""
+    return {key: ", ".join(targets.labels_of(row[key])) or "no label" for key in ("prediction", "target")}
+
+
+def _verdict(found: Tree, name: str = "accuracy") -> str:
+    words = scorecard.verdict(dict(found), name)
     return f"{words[:1].upper()}{words[1:]}"
 
 
@@ -145,6 +190,30 @@ def per_class(found: Tree) -> Block:
     return findings.table(
         "On the test split, all modalities together.", [*columns, ("samples", "count")], rows
     )
+
+
+def _per_label(found: Tree) -> Block:
+    shares = ("precision", "recall", "f1", "average_precision", "threshold")
+    columns = [
+        ("label", "words"),
+        *((name.replace("_", " ").replace("f1", "F1"), "share") for name in shares),
+    ]
+    rows = [[one["label"], *(one[name] for name in shares), one["support"]] for one in found["per_class"]]
+    caption = "On the test split, all modalities together; thresholds were fitted on the validation split."
+    return findings.table(caption, [*columns, ("samples", "count")], rows)
+
+
+def _calibration_of_several(found: Tree, chances: np.ndarray, wanted: np.ndarray) -> Block:
+    drawn = {
+        "after temperature": metrics.reliability(chances.ravel(), wanted.ravel(), found["calibration_bins"])
+    }
+    text = (
+        "Of the labels that the model gives a probability of 80 %, 80 % should be true. The temperature, "
+        f"{found['temperature']:.3f}, was fitted on the validation split. Expected calibration error, over "
+        f"every label of every sample: {found['ece_raw']:.3f} before, {found['ece']:.3f} after."
+    )
+    title = "Share of labels that are true against their probability"
+    return findings.section("calibration", "Calibration", text, [reliability(drawn, title)])
 
 
 def _most_mistaken(matrix: np.ndarray) -> list[int]:

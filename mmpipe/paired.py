@@ -132,13 +132,22 @@ def holm(p: ArrayLike) -> Floats:
 
 def recalls(pair: tuple[Floats, Floats], target: Ints, groups: ArrayLike) -> list[Recall]:
     """Of each class that has samples, in order; `p` by the sign test over groups, after Holm over classes."""
-    before, after = (predicted(one) == target for one in pair)
+    wanted = target[:, None] == np.arange(max(pair[0].shape[1], int(target.max()) + 1))
+    before, after = (wanted & (predicted(one) == target)[:, None] for one in pair)
+    return recalls_of(before, after, wanted, groups)
+
+
+def recalls_of(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], wanted: NDArray[np.bool_], groups: ArrayLike
+) -> list[Recall]:
+    """The same of any marks (N, K): whether either model has a label of those that are `wanted`."""
     found, names = [], np.asarray(groups)
-    for label in np.unique(target).tolist():
-        inside = target == label
-        lost = before[inside].astype(np.int64) - after[inside]
+    for label in np.flatnonzero(wanted.any(axis=0)).tolist():
+        inside = wanted[:, label]
+        had, has = before[inside, label], after[inside, label]
+        lost = had.astype(np.int64) - has
         p = sign_test(metrics.group_sums(lost[:, None], names[inside])[:, 0])
-        found.append(Recall(label, len(lost), float(before[inside].mean()), float(after[inside].mean()), p))
+        found.append(Recall(label, len(lost), float(had.mean()), float(has.mean()), p))
     adjusted = holm([one.p for one in found]).tolist()
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 

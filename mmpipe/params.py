@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mmpipe import yaml_text
+from mmpipe import sense, yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.judging import Evaluate, Gate
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
+from mmpipe.yaml_text import Key
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
 # Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
@@ -156,7 +157,7 @@ class Model(Section):
     """Encoder of log-mel spectrograms."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "multilabel"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
@@ -270,13 +271,18 @@ def load(path: Path) -> Params:
     if not path.is_file():
         raise NotFoundError("workspace", "does not exist", where=str(path))
     document = yaml_text.read(path)
+    given = document.plain()
     try:
-        return Params.model_validate(document.plain())
+        params = Params.model_validate(given)
+        wrong: list[tuple[Key, str]] = [*sense.contradictions(params.model_dump(), given)]
     except ValidationError as error:
-        found = sorted((document.place(key), words) for key, words in problems(Params, error))
-        lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
-        what = "\n  ".join(["is not valid:", *lines])
-        raise InvalidError("params", what, where=str(path)) from None
+        wrong = problems(Params, error)
+    if not wrong:
+        return params
+    found = sorted((document.place(key), words) for key, words in wrong)
+    lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
+    what = "\n  ".join(["is not valid:", *lines])
+    raise InvalidError("params", what, where=str(path))
 
 
 def render(params: Params) -> str:

@@ -1,6 +1,6 @@
 """Logits of held-out samples → how good, how sure, how calibrated, and what each modality adds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -109,20 +109,28 @@ def accounts(scores: Scores) -> Numbers:
     }
 
 
-def best_rival(scores: Scores, worth: Callable[[str], NDArray[Any]] | None = None) -> str | None:
-    """The smaller subset of the highest mean worth, among those that can score half of the samples or more.
+def best_rival(scores: Scores) -> str | None:
+    """The smaller subset with the highest accuracy, among those that can score half of the samples or more.
 
-    `worth`: subset → (N,) of each sample; None = whether its label is right. The subset is chosen on the
-    samples that it is then measured on, which flatters it: fusion has the harder side. None for a model of
-    one modality.
+    It is chosen on the samples that it is then measured on, which flatters it: fusion has the harder side.
+    None for a model of one modality.
     """
-    total = scores.scored(scores.full).sum()
-    rivals = {}
+    found = {}
     for name in scores.logits:
         inside = scores.scored(name)
-        if name != scores.full and inside.any():
-            rivals[name] = (2 * inside.sum() >= total, (worth or scores.correct)(name)[inside].mean())
-    return max(rivals, key=lambda name: rivals[name]) if rivals else None
+        found[name] = {"samples": int(inside.sum())}
+        if inside.any():
+            found[name]["accuracy"] = scores.correct(name)[inside].mean()
+    return best_subset(found, "accuracy")
+
+
+def best_subset(subsets: Numbers, name: str, *, sign: int = 1) -> str | None:
+    """The same of any figure of `subsets`, whose last is the full one; `sign` -1: the lowest is the best."""
+    *smaller, full = subsets
+    total = subsets[full]["samples"]
+    some = {subset: subsets[subset] for subset in smaller if subsets[subset]["samples"]}
+    rivals = {subset: (2 * one["samples"] >= total, sign * one[name]) for subset, one in some.items()}
+    return max(rivals, key=lambda subset: rivals[subset]) if rivals else None
 
 
 def verdict(found: Numbers, name: str = "accuracy") -> str:
@@ -161,11 +169,15 @@ def write_plots(folder: Path, scores: Scores, found: Numbers, labels: Sequence[s
     target, raw = scores.target[inside], scores.logits[scores.full][inside]
     names = [(labels[t], labels[p]) for t, p in zip(target, raw.argmax(axis=1), strict=True)]
     sheets.write(folder / "confusion.csv", ["actual", "predicted"], names)
-    bars = _reliability(raw, target, found["temperature"], bins)
-    points = zip(bars.confidence, bars.accuracy, bars.count, strict=True)
+    write_calibration(folder, _reliability(raw, target, found["temperature"], bins))
+    write_subsets(folder, found["subsets"], "accuracy")
+
+
+def write_calibration(folder: Path, bars: metrics.Reliability | None) -> None:
+    """`calibration.csv`: a row a bin that has samples; None = only a head."""
+    points = zip(bars.confidence, bars.accuracy, bars.count, strict=True) if bars else ()
     drawn = [(round(float(c), 6), round(float(a), 6), int(n)) for c, a, n in points if n]
     sheets.write(folder / "calibration.csv", ["confidence", "accuracy", "samples"], drawn)
-    write_subsets(folder, found["subsets"], "accuracy")
 
 
 def write_subsets(folder: Path, subsets: Numbers, name: str) -> None:

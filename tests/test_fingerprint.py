@@ -22,6 +22,7 @@ USED = {
     "params": {"Params", "Split", "load"},
     "rules": set(),
     "section": set(),
+    "sense": set(),
     "yaml_text": set(),
 }
 """What stages use of the modules left out. Before you add a name: can it change what a stage writes?"""

@@ -30,7 +30,12 @@ SECTIONS = {
 
 LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
-JUDGES = {"train": ("findings", "guards", "label_findings", "metrics", "paired", "scorecard", "verdict")}
+JUDGES = {
+    "train": (
+        *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired", "scorecard"),
+        *("sheets", "verdict"),
+    )
+}
 """Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""
 
 

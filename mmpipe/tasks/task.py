@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 from torch import Tensor, nn
 
@@ -170,6 +171,33 @@ def names() -> list[str]:
 def fullest(by_subset: Mapping[str, Floats]) -> Floats:
     """That of the subset with the most modalities: of all of them."""
     return by_subset[max(by_subset, key=lambda name: len(name.split("+")) if name else 0)]
+
+
+def prediction_table(
+    task: Task,
+    all_scores: Sequence[Scores],
+    decoding: Decoding,
+    truth: Callable[[Scores], Sequence[str | None]],
+) -> pa.Table:
+    """`data/predictions.parquet` of any task: id, split, target, its own fields, modalities; sorted by id.
+
+    `truth`: the target of each sample of some scores, as a stored cell.
+    """
+    rows: list[dict[str, Any]] = []
+    for scores in all_scores:
+        names = sorted(scores.present)
+        given = [[m for m in names if scores.present[m][row]] for row in range(len(scores.ids))]
+        outputs = {subset: scores.logits[subset] for subset in task.asks(names)}
+        targets, said = truth(scores), task.says(outputs, given, decoding) if given else []
+        for row in np.flatnonzero(scores.scored(scores.full)).tolist():
+            used: dict[str, Any] = {"modalities": tuple(given[row]), "model": "", "bundle_sha256": ""}
+            cells = task.cells(task.answer(**said[row], **used))
+            own = {"id": scores.ids[row], "split": scores.split, "target": targets[row]}
+            rows.append({**own, **cells, "modalities": "+".join(given[row])})
+    text = {name: pa.field(name, pa.string()) for name in ("id", "split", "target", "modalities")}
+    columns = [text["id"], text["split"], text["target"], *task.fields(decoding), text["modalities"]]
+    schema = pa.schema(columns, metadata={"labels": "\n".join(decoding.labels)})
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["id"])), schema=schema)
 
 
 def own_losses(
