@@ -157,7 +157,7 @@ class Model(Section):
     """Encoder of log-mel spectrograms."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
-    task: Literal["classify", "multilabel"] = "classify"
+    task: Literal["classify", "multilabel", "regress"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
@@ -219,6 +219,8 @@ class Train(Section):
     """Probability given to the other classes."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
     """Weight of a class in the loss by its frequency in the train split."""
+    regression: Literal["huber", "mse"] = "huber"
+    """Loss of a number, in standard deviations: huber is squared up to one and then linear."""
     modality_dropout: Fraction = 0.3
     """Chance that a training sample's modality is hidden (one always stays)."""
     auxiliary: Annotated[float, Field(ge=0)] = 0.5

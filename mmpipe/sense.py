@@ -3,16 +3,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-KINDS = {"classify": "label", "multilabel": "labels"}
+KINDS = {"classify": "label", "multilabel": "labels", "regress": "number"}
 """Task → what `data.target` must be."""
 METRICS = {
     "classify": ("accuracy", "macro_f1", "nll"),
     "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regress": ("mae", "rmse", "r2"),
 }
 """Task → what `gate.metric` may be, besides auto."""
+NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("train", "class_weights"): ("none",),
+    ("train", "label_smoothing"): (0.0,),
+}
+NO_NUMBER: dict[tuple[str, str], tuple[Any, ...]] = {("train", "regression"): ("huber",)}
 ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
-    "classify": {},
-    "multilabel": {("train", "class_weights"): ("none", "inverse")},
+    "classify": NO_NUMBER,
+    "multilabel": NO_NUMBER | {("train", "class_weights"): ("none", "inverse")},
+    "regress": NO_CLASSES,
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
 Key = tuple[str, ...]

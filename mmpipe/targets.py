@@ -68,13 +68,14 @@ def fit(kind: str, cells: Sequence[str | None]) -> Coding:
 
 
 def encode(coding: Coding, cells: Sequence[str | None], *, where: str = "") -> NDArray[Any]:
-    """int64 (N,) places of labels, float32 (N, K) of 0 and 1, float32 (N,) standardised, or int64 (N,) of -1.
+    """int64 (N,) places of labels, float32 (N, K) of 0 and 1, float64 (N,) standardised, or int64 (N,) of -1.
 
     Raises InvalidError `split-too-few` for a label that train lacks; of several labels those are left out.
     """
     place = {name: number for number, name in enumerate(coding.labels)}
     if coding.kind == "number":
-        return standardised(coding, np.array([float(str(cell)) for cell in cells], np.float64))
+        values = np.array([float(str(cell)) for cell in cells], np.float64)
+        return np.asarray((values - coding.mean) / coding.deviation)
     if coding.kind == "labels":
         marks = np.zeros((len(cells), len(place)), np.float32)
         for row, cell in enumerate(cells):
@@ -86,11 +87,6 @@ def encode(coding: Coding, cells: Sequence[str | None], *, where: str = "") -> N
         what = f"has no train sample of {', '.join(map(repr, unknown[:5]))}"
         raise InvalidError("split-too-few", what, where=where)
     return np.array([place[str(cell)] for cell in cells], np.int64)
-
-
-def standardised(coding: Coding, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Numbers in units of train's standard deviation from its mean."""
-    return ((values - coding.mean) / coding.deviation).astype(np.float32)
 
 
 def strata(kind: str, cells: Sequence[str | None]) -> list[Stratum]:

@@ -33,6 +33,7 @@ class Settings:
     warmup_fraction: float
     label_smoothing: float
     class_weights: str
+    regression: str
     modality_dropout: float
     auxiliary: float
     ema: float
@@ -114,7 +115,7 @@ class _Training:
         self.losses = torch.zeros(self.steps, device=machine.device)
         self.progress = Progress()
         self.best = _clone(network)
-        wishes = Wishes(class_weights=settings.class_weights, label_smoothing=settings.label_smoothing)
+        wishes = Wishes(settings.class_weights, settings.label_smoothing, settings.regression)
         self.rule = network.task.rule(self.train.target, wishes, outputs=network.outputs)
 
     @property

@@ -50,6 +50,7 @@ LAYERS = {
         "multilabel_scorecard",
         "paired",
         "registry.*",
+        "regression_scorecard",
         "scorecard",
         "split",
         "targets",

@@ -42,6 +42,18 @@ def refusal(folder, text):
             "data: {columns: {target: null}}\n",
             "data: columns.target: null needs target: none, not 'label'",
         ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\ntrain:\n  label_smoothing: 0.1\n",
+            "4:3 train.label_smoothing: 0.1 makes no sense with model.task: regress, set it to 0",
+        ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\ntrain:\n  class_weights: inverse\n",
+            "4:3 train.class_weights: inverse makes no sense with model.task: regress, set it to none",
+        ),
+        (
+            "train: {regression: mse}\n",
+            "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
+        ),
         ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
     ],
 )
@@ -52,6 +64,12 @@ def test_what_makes_no_sense_is_refused_by_name(tmp_path, text, words):
 def test_all_of_them_come_at_once(tmp_path):
     words = refusal(tmp_path, "gate: {metric: mae}\ndata: {target: number}\n")
     assert "1:8 gate.metric" in words and "2:8 data.target" in words
+
+
+def test_what_the_file_does_not_name_is_no_contradiction(tmp_path):
+    """The default label smoothing is for labels; a task without labels takes no notice."""
+    (tmp_path / "params.yaml").write_text("data: {target: number}\nmodel: {task: regress}\n")
+    assert params.load(tmp_path / "params.yaml").model.task == "regress"
 
 
 def test_params_and_tasks_are_the_same():

@@ -32,8 +32,8 @@ LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
 JUDGES = {
     "train": (
-        *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired", "scorecard"),
-        *("sheets", "verdict"),
+        *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired"),
+        *("regression_scorecard", "scorecard", "sheets", "verdict"),
     )
 }
 """Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""

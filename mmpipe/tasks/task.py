@@ -44,6 +44,7 @@ class Wishes:
 
     class_weights: str = "none"
     label_smoothing: float = 0.0
+    regression: str = "huber"
 
 
 @dataclass(frozen=True)
