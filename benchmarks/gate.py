@@ -17,7 +17,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpipe import gate, metrics
+from mmpipe import gate, guards, metrics
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--samples", type=int, nargs="*", default=[132, 1000])
     parser.add_argument("--kind", nargs="*", default=list(GAINS), choices=list(GAINS))
-    parser.add_argument("--metric", default="accuracy", choices=list(gate.MEASURES))
+    parser.add_argument("--metric", default="accuracy", choices=list(guards.LABELS.measures))
     parser.add_argument("--rule", default="better", choices=["better", "not_worse"])
     parser.add_argument("--resamples", type=int, default=2000)
     options = parser.parse_args()

@@ -34,7 +34,6 @@ PATIENCE_S = 10.0
 EVERY_S = 1.0
 KEPT_REPORTS = 20
 _STEP = re.compile(r"(?:epoch|extract \w+):? (\d+)/(\d+)\b")
-_FIGURES = ("accuracy", "macro_f1", "nll", "ece", "latency_ms", "size_bytes")
 
 
 @asynccontextmanager
@@ -97,7 +96,7 @@ def metrics_table(outcome: Outcome) -> list[dict[str, Any]]:
     """A row a figure, on the same test samples: champion, new, difference."""
     figures = (outcome.verdict or {}).get("figures") or {}
     new, old = figures.get("challenger") or {}, figures.get("champion") or {}
-    return [_row(name, old.get(name), new[name]) for name in _FIGURES if name in new]
+    return [_row(name, old.get(name), value) for name, value in new.items() if isinstance(value, int | float)]
 
 
 def verdict(outcome: Outcome) -> str:

@@ -33,14 +33,14 @@ def curves(root: Path) -> dict[str, str]:
 
 
 def confusion(root: Path) -> str | None:
-    """The confusion matrix of the test samples as a data URI; None with too many classes to read."""
+    """The confusion matrix of the test samples as a data URI; None without one, or with too many classes."""
     import numpy as np
 
     from mmpipe import charts, metrics, tables
 
     config = json.loads((root / paths.BUNDLE / "config.json").read_bytes())
     labels: list[str] = config["labels"]
-    if len(labels) > MOST_CLASSES:
+    if config.get("task", "classify") != "classify" or len(labels) > MOST_CLASSES:
         return None
     rows = [row for row in tables.read(root / paths.PREDICTIONS).to_pylist() if row["split"] == "test"]
     place = {label: number for number, label in enumerate(labels)}

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpipe import schema, tables
-from mmpipe.errors import InvalidError
+from mmpipe import schema, tables, targets
 from mmpipe.features import stored
+from mmpipe.targets import Coding
 
 PAD = 0
 """Token id that stands for nothing: padding, or a token dropped in training."""
@@ -30,7 +30,7 @@ class Batch:
     `inputs`: image uint8 (B, 3, H, W) in channels_last memory · audio float16 (B, T, M) · text int32 (B, T);
     zeros past a sample's length. Rows of absent modalities hold no meaning.
     `lengths`: int64 (B,), frames or tokens (1 for an image, 0 where absent). `present`: bool (B,).
-    `target`: int64 (B,), -1 = unknown. `index`: int64 (B,), rows of the dataset.
+    `target`: (B, …) as `targets.encode` has it, -1 = unknown. `index`: int64 (B,), rows of the dataset.
     `partial`: the modalities that some row lacks.
     """
 
@@ -164,12 +164,10 @@ def chunks(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     return np.array_split(rows, max(1, math.ceil(len(rows) / batch_size)))
 
 
-def load(
-    features: Mapping[str, Path], splits: Path, split: str, *, labels: Sequence[str] | None = None
-) -> Dataset:
+def load(features: Mapping[str, Path], splits: Path, split: str, *, coding: Coding | None = None) -> Dataset:
     """Join the feature tables of one split by id and hold them in memory.
 
-    `features`: modality → folder of shards. `labels`: names of the targets 0 … K - 1; without them -1.
+    `features`: modality → folder of shards. `coding`: of the targets; without it they are -1.
     Raises InvalidError `split-too-few` for a target that is not among the labels.
     """
     table = tables.read(splits, schema.SPLIT)
@@ -181,7 +179,7 @@ def load(
     kept = np.flatnonzero(good)
     return Dataset(
         ids=table["id"].take(kept).to_pylist(),
-        target=_targets(table["target"].take(kept), labels, splits),
+        target=_targets(table["target"].take(kept), coding, splits),
         columns={m: _column(p.values, p.start[kept], p.lengths[kept], p.fixed) for m, p in parts.items()},
         facts={m: part.facts for m, part in parts.items()},
         dropped=int((~good).sum()),
@@ -209,22 +207,16 @@ def from_arrays(
     return Dataset(list(ids), torch.full((len(ids),), -1), columns, {})
 
 
-def label_names(splits: Path) -> list[str]:
-    """The targets of the train split, sorted."""
+def fit_coding(splits: Path, kind: str) -> Coding:
+    """How the targets of the train split become numbers. Raises as `targets.fit`."""
     table = tables.read(splits, schema.SPLIT)
-    names: list[str] = sorted(set(table["target"].filter(pc.equal(table["split"], "train")).to_pylist()))
-    return names
+    return targets.fit(kind, table["target"].filter(pc.equal(table["split"], "train")).to_pylist())
 
 
-def _targets(names: pa.ChunkedArray, labels: Sequence[str] | None, splits: Path) -> Tensor:
-    if labels is None:
-        return torch.full((len(names),), -1)
-    place = pc.index_in(names, value_set=pa.array(labels, pa.string()))
-    if place.null_count:
-        unknown = sorted(set(names.filter(pc.is_null(place)).to_pylist()))
-        what = f"has no train sample of {', '.join(map(repr, unknown[:5]))}"
-        raise InvalidError("split-too-few", what, where=str(splits))
-    return torch.from_numpy(place.to_numpy().astype(np.int64))
+def _targets(cells: pa.ChunkedArray, coding: Coding | None, splits: Path) -> Tensor:
+    if coding is None:
+        return torch.full((len(cells),), -1)
+    return torch.from_numpy(targets.encode(coding, cells.to_pylist(), where=str(splits)))
 
 
 def _column(

@@ -1,4 +1,4 @@
-"""The one number that turns over-confident scores into honest ones: the softmax temperature."""
+"""The one number that turns over-confident scores into honest ones: the temperature."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,25 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
         middle = (cold + hot) / 2
         if _expected_score(scores, float(np.exp(-middle))) > mean_wanted:
             cold = middle  # too sure: the scores it expects are higher than those the targets got
+        else:
+            hot = middle
+    return float(np.exp((cold + hot) / 2))
+
+
+def fit_binary_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+    """The T that minimises the binary cross-entropy of sigmoid(logits / T), of any number of labels.
+
+    Both are (samples, labels). As `fit_temperature`: bisected, 1.0 for no samples.
+    """
+    scores, wanted = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    if not scores.size:
+        return 1.0
+    cold, hot = np.log(COLDEST), np.log(HOTTEST)
+    for _ in range(60):
+        middle = (cold + hot) / 2
+        chances = 1 / (1 + np.exp(-np.clip(scores * np.exp(-middle), -700, 700)))
+        if ((chances - wanted) * scores).mean() > 0:
+            cold = middle  # too sure
         else:
             hot = middle
     return float(np.exp((cold + hot) / 2))

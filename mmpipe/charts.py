@@ -142,6 +142,18 @@ def reliability(found: Mapping[str, Reliability], *, title: str) -> Markup:
         return _svg(figure, title)
 
 
+def scatter(x: Sequence[float], y: Sequence[float], *, xlabel: str, ylabel: str, title: str) -> Markup:
+    """A point a sample, with the diagonal on which both are equal."""
+    with _style():
+        figure, axes = _figure(4.6, 4.6)
+        low, high = min(*x, *y), max(*x, *y)
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.plot(x, y, linestyle="", marker="o", ms=3.5, alpha=0.55, color=SERIES[0])
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid()
+        return _svg(figure, title)
+
+
 def intervals(estimates: Mapping[str, Estimate], *, xlabel: str, title: str) -> Markup:
     """One point with its 95 % interval a key; the first key on top."""
     with _style():

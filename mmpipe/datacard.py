@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mmpipe import charts, schema
+from mmpipe import charts, schema, targets
 from mmpipe.embed import visible
 from mmpipe.errors import FIXES
 
@@ -38,16 +38,18 @@ class DataCard:
     quarantined: int
     duplicates: int
     splits: dict[str, int]
-    classes: int
     warned: int
-    balance: Markup
+    balance: Markup | None
     presence: list[tuple[str, list[int]]]
     sizes: list[Markup]
     asides: list[Aside]
 
 
-def describe(samples: pa.Table, quarantine: pa.Table, splits: pa.Table) -> DataCard:
-    """`schema.SAMPLES`, `schema.QUARANTINE` and `schema.SPLIT`, the first and last in the same order."""
+def describe(samples: pa.Table, quarantine: pa.Table, splits: pa.Table, *, kind: str = "label") -> DataCard:
+    """`schema.SAMPLES`, `schema.QUARANTINE` and `schema.SPLIT`, the first and last in the same order.
+
+    `kind`: of the targets.
+    """
     codes = Counter(quarantine["code"].to_pylist())
     found = Counter(splits["split"].to_pylist())
     return DataCard(
@@ -56,25 +58,31 @@ def describe(samples: pa.Table, quarantine: pa.Table, splits: pa.Table) -> DataC
         quarantined=len(quarantine) - codes[DUPLICATE],
         duplicates=codes[DUPLICATE],
         splits={split: found[split] for split in schema.SPLITS},
-        classes=len(set(splits["target"].to_pylist())),
         warned=int(pc.sum(pc.greater(pc.list_value_length(samples["warnings"]), 0)).as_py() or 0),
-        balance=_balance(splits),
+        balance=_balance(splits, kind),
         presence=_presence(samples, splits),
         sizes=_sizes(samples),
         asides=_asides(quarantine),
     )
 
 
-def _balance(splits: pa.Table) -> Markup:
-    """Classes by size; beyond `MOST_CLASSES`, the small ones together."""
-    pairs = Counter(zip(splits["target"].to_pylist(), splits["split"].to_pylist(), strict=True))
-    totals = Counter(splits["target"].to_pylist())
+def _balance(splits: pa.Table, kind: str) -> Markup | None:
+    """Classes by size; beyond `MOST_CLASSES`, the small ones together. Of numbers a histogram."""
+    cells = splits["target"].to_pylist()
+    if kind == "none" or not cells:
+        return None
+    if kind == "number":
+        return charts.histogram([float(cell) for cell in cells], xlabel="target", title="Targets")
+    named = [targets.labels_of(cell) if kind == "labels" else [cell] for cell in cells]
+    of = zip(named, splits["split"].to_pylist(), strict=True)
+    pairs = Counter((name, split) for some, split in of for name in some)
+    totals = Counter(name for some in named for name in some)
     by_size = sorted(totals, key=lambda name: (-totals[name], name))
     counts = {name: [pairs[name, s] for s in schema.SPLITS] for name in by_size[:MOST_CLASSES]}
     bars = {visible(name, 60): numbers for name, numbers in counts.items()}
     if rest := by_size[MOST_CLASSES:]:
         bars[f"{len(rest)} others"] = [sum(pairs[name, s] for name in rest) for s in schema.SPLITS]
-    return charts.stacked_bars(bars, schema.SPLITS, title="Samples of each class, by split")
+    return charts.stacked_bars(bars, schema.SPLITS, title="Samples of each class, by split") if bars else None
 
 
 def _presence(samples: pa.Table, splits: pa.Table) -> list[tuple[str, list[int]]]:

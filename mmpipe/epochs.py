@@ -19,8 +19,11 @@ class Epochs:
         self._shown = sys.stderr.isatty()
 
     def show(self, row: Mapping[str, float]) -> None:
-        """One epoch: `epoch`, `train_loss` and, where there is validation, `val_loss` and `val_accuracy`."""
-        names = [name for name in ("train_loss", "val_loss", "val_accuracy") if name in row]
+        """One epoch: `epoch`, `train_loss` and, where there is validation, the task's figures `val_…`."""
+        names = [
+            "train_loss",
+            *(name for name in row if name.startswith("val_") and "calibrated" not in name),
+        ]
         words = "  ".join(f"{name} {row[name]:.3f}" for name in names)
         if self._shown:
             self._bar.update(self._task, completed=row["epoch"] + 1, description=words)

@@ -22,7 +22,7 @@ def logits(
     """{subset: (N, K)}: every modality is encoded once, and fused once a subset with the others hidden."""
     device = model.device
     dataset = dataset.to(device)
-    parts: dict[str, list[Tensor]] = {s: [torch.zeros(0, model.classes, device=device)] for s in subsets}
+    parts: dict[str, list[Tensor]] = {s: [torch.zeros(0, model.outputs, device=device)] for s in subsets}
     for rows in batches.chunks(np.arange(len(dataset)), batch_size) if len(dataset) else []:
         batch = dataset.batch(rows).to(device)
         pooled = model.encode(batch)
@@ -40,7 +40,7 @@ def score(
     `features`: {modality: folder of shards}, of which the model's are read.
     """
     folders = {m: features[m] for m in bundle.modalities}
-    dataset = batches.load(folders, splits, split, labels=bundle.labels)
+    dataset = batches.load(folders, splits, split, coding=bundle.coding)
     table = tables.read(splits, schema.SPLIT)
     groups = dict(zip(table["id"].to_pylist(), table["group"].to_pylist(), strict=True))
     return Scores(

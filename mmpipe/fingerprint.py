@@ -31,6 +31,7 @@ LEFT_OUT = {
     "params": "the sections and their defaults",
     "rules": "refuses values",
     "section": "refuses values, with words",
+    "sense": "refuses values, with words",
     "yaml_text": "reads values",
 }
 """Modules of the package that are not followed, and why what is written does not depend on their code.

@@ -1,5 +1,6 @@
-"""The samples a person looks at first: the surest right and wrong ones, with all that they hold."""
+"""The samples a person looks at first: the best and the worst ones, with all that they hold."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ SOUND_BUDGET = 1_500_000
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One sample. `picture` and `sound` are data URIs; a `*_note` says why a file is not shown."""
+    """One sample. `said`: of it, `note`: how surely, `actual`: what is true where that is another.
+
+    `picture` and `sound` are data URIs; a `*_note` says why a file is not shown.
+    """
 
     id: str
-    target: str
-    prediction: str
-    confidence: float
+    said: str
+    note: str
+    actual: str | None
     text: str | None
     picture: str | None
     picture_note: str | None
@@ -32,26 +36,23 @@ class Exhibit:
     sound_note: str | None
 
 
-def choose(predictions: pa.Table, samples: pa.Table, root: Path, *, right: bool, count: int) -> list[Exhibit]:
-    """The `count` test samples that were predicted rightly (or wrongly) with the highest confidence.
+def choose(items: Sequence[Mapping[str, Any]], samples: pa.Table, root: Path, *, count: int) -> list[Exhibit]:
+    """The first `count` of `items`, as `findings.exhibit` makes them, with all that their samples hold.
 
     Paths in `samples` are relative to `root`.
     """
-    test = predictions.filter(pc.equal(predictions["split"], "test"))
-    same = pc.equal(test["prediction"], test["target"])
-    chosen = test.filter(same if right else pc.invert(same)).to_pylist()
-    chosen = sorted(chosen, key=lambda row: (-row["confidence"], row["id"]))[:count]
-    wanted = pa.array([row["id"] for row in chosen], pa.string())
+    chosen = items[:count]
+    wanted = pa.array([item["id"] for item in chosen], pa.string())
     facts = {row["id"]: row for row in samples.filter(pc.is_in(samples["id"], wanted)).to_pylist()}
     shown, left = [], SOUND_BUDGET
-    for row in chosen:
-        exhibit = _exhibit(row, facts[row["id"]], root, max_bytes=min(MAX_SOUND_BYTES, left))
+    for item in chosen:
+        exhibit = _exhibit(item, facts[item["id"]], root, max_bytes=min(MAX_SOUND_BYTES, left))
         left -= 0 if exhibit.sound is None else len(exhibit.sound) * 3 // 4
         shown.append(exhibit)
     return shown
 
 
-def _exhibit(row: dict[str, Any], sample: dict[str, Any], root: Path, *, max_bytes: int) -> Exhibit:
+def _exhibit(item: Mapping[str, Any], sample: dict[str, Any], root: Path, *, max_bytes: int) -> Exhibit:
     picture = sound = picture_note = sound_note = None
     if sample["image_path"] is not None:
         try:
@@ -64,10 +65,10 @@ def _exhibit(row: dict[str, Any], sample: dict[str, Any], root: Path, *, max_byt
         except SampleError as error:
             sound_note = f"{sample['audio_path']}: {error.what}"
     return Exhibit(
-        id=row["id"],
-        target=row["target"],
-        prediction=row["prediction"],
-        confidence=row["confidence"],
+        id=item["id"],
+        said=item["said"],
+        note=item["note"],
+        actual=item["actual"],
         text=sample["text"],
         picture=picture,
         picture_note=picture_note,

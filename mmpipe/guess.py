@@ -1,5 +1,6 @@
 """What the columns of an unknown table hold, and which sizes suit its samples: for a first `params.yaml`."""
 
+import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ KINDS = {
 LOOKED_AT = 200
 """So many cells of a column, and so many files of a modality, are looked at."""
 MAX_BYTES = 100_000_000
+FEW = 10
+"""So many different numbers may still be the names of classes."""
 
 
 def cells(path: Path) -> Cells:
@@ -88,6 +91,14 @@ def columns(found: Cells, folder: Path, *, target: str | None = None) -> dict[st
         what = "has no column with texts, or with paths (relative to its folder) of pictures or recordings"
         raise _unclear(what, found)
     return guess
+
+
+def task(values: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Sections of params that fit a target column: many numbers, some with a fraction, are a regression."""
+    numbers = [float(value) for value in values] if all(map(_is_number, values)) else []
+    if not any(number % 1 for number in numbers) or len(set(numbers)) <= FEW:
+        return {}
+    return {"data": {"target": "number"}, "model": {"task": "regress"}, "train": {"label_smoothing": 0.0}}
 
 
 def sizes(rows: Sequence[Row]) -> dict[str, dict[str, int | float]]:
@@ -179,10 +190,9 @@ def _wordiest(found: Cells, names: Sequence[str]) -> str | None:
 
 def _is_number(value: str) -> bool:
     try:
-        float(value)
+        return math.isfinite(float(value))
     except ValueError:
         return False
-    return True
 
 
 def _looked(rows: Sequence[Row], key: str, look: Callable[[bytes], T]) -> list[T]:

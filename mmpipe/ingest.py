@@ -3,10 +3,10 @@
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mmpipe import executors, progress, schema
+from mmpipe import executors, progress, schema, targets
 from mmpipe.errors import InvalidError, TooManyBadRowsError
 from mmpipe.inspection import Facts, Fault, Limits, inspect_rows
 from mmpipe.manifest import BadRow, Row
@@ -14,6 +14,21 @@ from mmpipe.manifest import BadRow, Row
 SHARD_ROWS = 64
 DUPLICATE = "row-duplicate"
 """The one code that marks a harmless row."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the target column holds: one of `targets.KINDS`, and what stands between several labels."""
+
+    kind: str = "label"
+    separator: str = ";"
+
+    def read(self, row: Row) -> Row | BadRow:
+        """The row with its target as it is stored; a BadRow where the cell is of another kind."""
+        try:
+            return replace(row, target=targets.canonical(row.target, self.kind, separator=self.separator))
+        except ValueError as error:
+            return BadRow(row.source, row.row, row.id, "row-bad-target", str(error))
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,12 @@ class Outcome:
 
 
 def ingest(
-    rows: Sequence[Row | BadRow], *, limits: Limits, timeout_s: float, workers: int | None = None
+    rows: Sequence[Row | BadRow],
+    *,
+    limits: Limits,
+    timeout_s: float,
+    workers: int | None = None,
+    target: Target = Target(),
 ) -> Outcome:
     """Judge every row: its cells, its files (in worker processes), and the rows against one another.
 
@@ -35,9 +55,10 @@ def ingest(
     """
     if not rows:
         raise InvalidError("manifest-empty", "no manifest has a row")
-    bad = {(row.source, row.row): _bad(row, row.code, row.what) for row in rows if isinstance(row, BadRow)}
-    whole = [row for row in rows if isinstance(row, Row)]
-    _put_aside_cells(whole, bad)
+    read = [target.read(row) if isinstance(row, Row) else row for row in rows]
+    bad = {(row.source, row.row): _bad(row, row.code, row.what) for row in read if isinstance(row, BadRow)}
+    whole = [row for row in read if isinstance(row, Row)]
+    _put_aside_cells(whole, bad, target)
     facts = _inspected([row for row in whole if _key(row) not in bad], limits, timeout_s, workers)
     for row in whole:
         found = facts.get(_key(row))
@@ -90,7 +111,7 @@ def _bad(
     return dict(zip(schema.QUARANTINE.names, values, strict=True))
 
 
-def _put_aside_cells(rows: Sequence[Row], bad: Bad) -> None:
+def _put_aside_cells(rows: Sequence[Row], bad: Bad, target: Target) -> None:
     """Rows that are bad by their cells alone: no modality, no target, an id that was there before."""
     first: dict[str, Row] = {}
     for row in rows:
@@ -100,7 +121,7 @@ def _put_aside_cells(rows: Sequence[Row], bad: Bad) -> None:
             bad[_key(row)] = _bad(row, "row-duplicate-id", what)
         elif row.image is None and row.text is None and row.text_path is None and row.audio is None:
             bad[_key(row)] = _bad(row, "row-empty", "has neither image, text nor audio")
-        elif row.target is None:
+        elif row.target is None and target.kind != "none":
             bad[_key(row)] = _bad(row, "row-no-target", "has no label")
 
 

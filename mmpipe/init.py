@@ -75,10 +75,11 @@ def _choose(root: Path, source: Path | None, corpus: str, target: str | None) ->
     if not rows:
         raise InvalidError("manifest-empty", "has no rows", where=str(table))
     place, copied = _copy(root / paths.RAW, table, rows)
-    data: dict[str, Any] = {"manifests": [place.relative_to(root).as_posix()]}
-    sections = {**guess.sizes(rows), "data": data | ({"columns": columns} if columns else {})}
+    learns = guess.task([row.target for row in rows if row.target is not None])
+    data: dict[str, Any] = {"manifests": [place.relative_to(root).as_posix()], **learns.pop("data", {})}
+    sections = {**guess.sizes(rows), **learns, "data": data | ({"columns": columns} if columns else {})}
     return params.Params.model_validate(values | sections), Made(
-        root, len(rows), copied, columns, [*_notes(rows), *_left_out(found)]
+        root, len(rows), copied, columns, [*_notes(rows, number="model" in learns), *_left_out(found)]
     )
 
 
@@ -139,8 +140,8 @@ def _names(rows: Sequence[Row]) -> Iterator[str]:
                 continue  # ingest will put the row aside and say why
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    """How many samples have which modality, and how many classes there are."""
+def _notes(rows: Sequence[Row], *, number: bool) -> list[str]:
+    """How many samples have which modality, and how many classes there are, or that a number is learnt."""
     counts = {
         "image": sum(row.image is not None for row in rows),
         "text": sum((row.text or row.text_path) is not None for row in rows),
@@ -148,7 +149,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     }
     classes = len({row.target for row in rows if row.target is not None})
     had = ", ".join(f"{count} with {name}" for name, count in counts.items() if count)
-    return [f"{len(rows)} rows: {had}; {classes} different labels"]
+    learnt = "the target is a number" if number else f"{classes} different labels"
+    return [f"{len(rows)} rows: {had}; {learnt}"]
 
 
 def _left_out(found: Sequence[Row | BadRow]) -> list[str]:

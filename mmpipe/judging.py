@@ -24,14 +24,14 @@ class Evaluate(Section):
 class Gate(Section):
     """What a new model must show to take the champion's place: `mmpipe gate`."""
 
-    metric: Literal["accuracy", "macro_f1", "nll"] = "accuracy"
-    """What must be better, on the test samples."""
+    metric: str = "auto"
+    """What must be better on the test samples; auto: the task's own first figure, such as accuracy."""
     rule: Literal["better", "not_worse"] = "better"
     """`better`: shown to gain more than min_gain; `not_worse`: not shown to gain less, so equals may pass."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Largest chance that the rule shows what is not so."""
     min_gain: float = 0.0
-    """A share (of nll: nats); below 0, a loss that is allowed."""
+    """A share (of nll: nats, of errors: the target's unit); below 0, a loss that is allowed."""
     guard_alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Largest chance that a guard (recall, calibration) refuses a model for a change that is none."""
     max_recall_drop: Probability = 0.1

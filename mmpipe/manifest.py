@@ -1,6 +1,7 @@
 """Which samples there are: rows of a CSV, JSONL or Parquet file, or files in one folder a class."""
 
 import difflib
+import json
 import math
 import os
 import unicodedata
@@ -73,8 +74,12 @@ class BadRow:
     what: str
 
 
-def read(path: Path, columns: Mapping[str, str | None] = COLUMNS) -> list[Row | BadRow]:
+def read(
+    path: Path, columns: Mapping[str, str | None] = COLUMNS, *, lists: bool = False
+) -> list[Row | BadRow]:
     """All rows in the file's order; those of a folder in the order of their names.
+
+    `lists`: a target may be a list of labels, which becomes its JSON.
 
     Raises NotFoundError `manifest-missing`, InvalidError `manifest-format`, `manifest-columns` or
     `manifest-too-large`.
@@ -89,7 +94,7 @@ def read(path: Path, columns: Mapping[str, str | None] = COLUMNS) -> list[Row | 
     if not found.records:
         return []
     present = _present(path, columns, found.columns)
-    return [_row(path, number, record, present) for number, record in enumerate(found.records, 1)]
+    return [_row(path, number, record, present, lists) for number, record in enumerate(found.records, 1)]
 
 
 def _present(path: Path, columns: Mapping[str, str | None], names: Collection[str]) -> dict[str, str]:
@@ -118,7 +123,7 @@ def _nearest(name: str, names: Collection[str]) -> str:
 
 
 def _row(
-    path: Path, number: int, record: manifest_records.Record, present: Mapping[str, str]
+    path: Path, number: int, record: manifest_records.Record, present: Mapping[str, str], lists: bool
 ) -> Row | BadRow:
     source = path.as_posix()
     name = f"{source}:{number}"
@@ -126,7 +131,10 @@ def _row(
         words = record.fault if record.fault.startswith("line ") else f"line {record.line} {record.fault}"
         return BadRow(source, number, name, "row-malformed", words)
     try:
-        cells = {key: _cell(key, record.cells.get(column)) for key, column in present.items()}
+        values = {key: record.cells.get(column) for key, column in present.items()}
+        if lists and isinstance(values.get("target"), list):
+            values["target"] = json.dumps(values["target"], ensure_ascii=False)
+        cells = {key: _cell(key, value) for key, value in values.items()}
     except ValueError as error:
         return BadRow(source, number, name, "row-malformed", f"line {record.line} {error}")
     split = cells.get("split")

@@ -1,6 +1,6 @@
 """How good predictions are, and how surely: plain numpy on whole arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,51 @@ def bootstrap(
     return np.concatenate([statistic(draw @ sums) for draw in draws])
 
 
+def draws(groups: ArrayLike, *, resamples: int, seed: int = 0) -> Iterator[Floats]:
+    """How often each sample counts in each resample of whole groups: blocks of (n, samples)."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    generator, share = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    for size in blocks(resamples, len(index)):
+        yield generator.multinomial(len(names), share, size=size)[:, index].astype(np.float64)
+
+
+def estimates(
+    columns: ArrayLike,
+    groups: ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Each of a statistic's values of all samples, with its interval; arguments as of `bootstrap`."""
+    values = statistic(np.asarray(columns, np.float64).sum(axis=0, keepdims=True))[0]
+    drawn = bootstrap(columns, groups, statistic, resamples=resamples, seed=seed)
+    return [estimate(value, part) for value, part in zip(values, drawn.T, strict=True)]
+
+
+def gain(columns: ArrayLike, groups: ArrayLike, *, resamples: int, seed: int = 0) -> tuple[Estimate, float]:
+    """The mean of paired differences (N,), and p of no gain (one-sided), as of `accuracy_gain`."""
+    given = np.asarray(columns, np.float64)
+    return accuracy_gain(given, np.zeros(len(given)), groups, resamples=resamples, seed=seed)
+
+
+def average_precision(scores: Floats, wanted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Σ (R_n - R_n-1) P_n over the scores from high to low, equal ones at once; NaN without a positive.
+
+    `scores`: (N,); `wanted`: (N,) of 0 and 1; `weights`: (n, N), how often each sample counts; → (n,), or
+    (1,) without weights.
+    """
+    counts = np.ones((1, len(scores))) if weights is None else np.asarray(weights, np.float64)
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of each run of equal scores
+    counts = counts[:, order]
+    hits = np.cumsum(counts * np.asarray(wanted, np.float64)[order], axis=1)[:, last]
+    precision = _ratio(hits, np.cumsum(counts, axis=1)[:, last])
+    gained = np.diff(hits, axis=1, prepend=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((gained * precision).sum(axis=1) / hits[:, -1])
+
+
 def group_sums(columns: ArrayLike, groups: ArrayLike) -> Floats:
     """(samples, k) summed within each group → (groups, k), in the order of the groups' names."""
     table = np.asarray(columns, np.float64)
@@ -171,7 +216,7 @@ def accuracy_and_macro_f1(
 
     values = both(columns.sum(axis=0, keepdims=True))[0]
     drawn = bootstrap(columns, groups, both, resamples=resamples, seed=seed)
-    found = [_estimate(value, draws) for value, draws in zip(values, drawn.T, strict=True)]
+    found = [estimate(value, draws) for value, draws in zip(values, drawn.T, strict=True)]
     return found[0], found[1]
 
 
@@ -190,7 +235,7 @@ def accuracy_gain(
 
     drawn = bootstrap(columns, groups, mean, resamples=resamples, seed=seed)[:, 0]
     p = (1 + int((drawn <= 1e-12).sum())) / (1 + resamples)
-    return _estimate(float(gain.mean()), drawn), p
+    return estimate(float(gain.mean()), drawn), p
 
 
 def rounded(value: Any) -> Any:
@@ -202,7 +247,8 @@ def rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _estimate(value: float, draws: Floats) -> Estimate:
+def estimate(value: float, draws: Floats) -> Estimate:
+    """A value with the interval of its resamples."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
 

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mmpipe import paths, schema, tables
+from mmpipe import paths, schema, tables, targets, yaml_text
 from mmpipe.errors import FIXES, NotFoundError
 
 
@@ -34,7 +34,7 @@ def counted(root: Path = Path()) -> dict[str, Any]:
         "rows": len(samples),
         "splits": _counts(row["split"] for row in split_rows),
         "modalities": {m: sum(row[f"{m}_sha256"] is not None for row in samples) for m in schema.MODALITIES},
-        "targets": _counts(row["target"] for row in samples),
+        "targets": _targets(root, [row["target"] for row in samples]),
     }
 
 
@@ -54,6 +54,21 @@ def _failed(modality: str, name: str, error: str) -> dict[str, Any]:
         "message": message if known else error,
         "fix": FIXES[code] if known else FIXES["worker-died"],
     }
+
+
+def _targets(root: Path, cells: list[str | None]) -> dict[str, int]:
+    """How often each label comes; of numbers, each tenth of them."""
+    kind = _kind(root)
+    strata = targets.strata(kind, cells)
+    return _counts(name for one in strata for name in ([one] if isinstance(one, str) else one))
+
+
+def _kind(root: Path) -> str:
+    """`data.target` of the workspace; without a params.yaml, labels."""
+    if not (root / paths.PARAMS).is_file():
+        return "label"
+    data = yaml_text.read(root / paths.PARAMS).plain().get("data") or {}
+    return str(data.get("target", "label"))
 
 
 def _counts(values: Any) -> dict[str, int]:

@@ -8,6 +8,7 @@ few groups differ; the swap test gives each group's answers to the other model o
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import lgamma, log
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,15 +26,15 @@ TIE = 1e-12
 class Measure:
     """A figure of sums over samples; the higher, the better.
 
-    `columns`: probabilities (N, K) and targets (N,) → what to sum, (N, k). `value`: sums (n, k) → (n,).
+    `columns`: answers (N, …) and targets (N, …) → what to sum, (N, k). `value`: sums (n, k) → (n,).
     """
 
-    columns: Callable[[Floats, Ints], Floats]
+    columns: Callable[[Floats, NDArray[Any]], Floats]
     value: Callable[[Floats], Floats]
 
-    def of(self, probabilities: Floats, target: Ints) -> float:
+    def of(self, answers: Floats, target: NDArray[Any]) -> float:
         """The figure of one model."""
-        return float(self.value(self.columns(probabilities, target).sum(axis=0, keepdims=True))[0])
+        return float(self.value(self.columns(answers, target).sum(axis=0, keepdims=True))[0])
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def predicted(probabilities: Floats) -> Ints:
 def gain(  # noqa: PLR0913  two models, a measure of them, and how to resample
     measure: Measure,
     pair: tuple[Floats, Floats],
-    target: Ints,
+    target: NDArray[Any],
     groups: ArrayLike,
     *,
     margin: float = 0.0,
@@ -82,7 +83,7 @@ def gain(  # noqa: PLR0913  two models, a measure of them, and how to resample
     resamples: int,
     seed: int = 0,
 ) -> Gain:
-    """The second model of `pair`, (N, K) probabilities each, against the first. At least one sample.
+    """The second model of `pair`, (N, …) answers each, against the first. At least one sample.
 
     The swap test has its say in `p_no_more` of a margin of 0 or above and in `p_no_less` of 0 or below.
     """
@@ -131,13 +132,22 @@ def holm(p: ArrayLike) -> Floats:
 
 def recalls(pair: tuple[Floats, Floats], target: Ints, groups: ArrayLike) -> list[Recall]:
     """Of each class that has samples, in order; `p` by the sign test over groups, after Holm over classes."""
-    before, after = (predicted(one) == target for one in pair)
+    wanted = target[:, None] == np.arange(max(pair[0].shape[1], int(target.max()) + 1))
+    before, after = (wanted & (predicted(one) == target)[:, None] for one in pair)
+    return recalls_of(before, after, wanted, groups)
+
+
+def recalls_of(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], wanted: NDArray[np.bool_], groups: ArrayLike
+) -> list[Recall]:
+    """The same of any marks (N, K): whether either model has a label of those that are `wanted`."""
     found, names = [], np.asarray(groups)
-    for label in np.unique(target).tolist():
-        inside = target == label
-        lost = before[inside].astype(np.int64) - after[inside]
+    for label in np.flatnonzero(wanted.any(axis=0)).tolist():
+        inside = wanted[:, label]
+        had, has = before[inside, label], after[inside, label]
+        lost = had.astype(np.int64) - has
         p = sign_test(metrics.group_sums(lost[:, None], names[inside])[:, 0])
-        found.append(Recall(label, len(lost), float(before[inside].mean()), float(after[inside].mean()), p))
+        found.append(Recall(label, len(lost), float(had.mean()), float(has.mean()), p))
     adjusted = holm([one.p for one in found]).tolist()
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 
@@ -188,17 +198,19 @@ def _fair_binomial(count: int) -> Floats:
     return np.exp(np.array(logs) - count * log(2))
 
 
-def _mean_columns(values: NDArray[np.bool_] | Floats) -> Floats:
+def mean_columns(values: NDArray[np.bool_] | Floats) -> Floats:
+    """(N,) → (N, 2): what to sum for a mean."""
     return np.stack([values, np.ones(len(values))], axis=1).astype(np.float64)
 
 
-def _mean(sums: Floats) -> Floats:
+def mean(sums: Floats) -> Floats:
+    """(n, 2) sums of `mean_columns` → (n,)."""
     return np.asarray(sums[:, 0] / sums[:, 1])
 
 
 def _likelihood_columns(probabilities: Floats, target: Ints) -> Floats:
     chances = probabilities[np.arange(len(target)), target]
-    return _mean_columns(np.log(np.maximum(chances, FLOOR)))
+    return mean_columns(np.log(np.maximum(chances, FLOOR)))
 
 
 def _f1_columns(probabilities: Floats, target: Ints) -> Floats:
@@ -207,7 +219,7 @@ def _f1_columns(probabilities: Floats, target: Ints) -> Floats:
     return np.concatenate([wanted & given, wanted, given], axis=1).astype(np.float64)
 
 
-ACCURACY = Measure(lambda chances, target: _mean_columns(predicted(chances) == target), _mean)
+ACCURACY = Measure(lambda chances, target: mean_columns(predicted(chances) == target), mean)
 MACRO_F1 = Measure(_f1_columns, lambda sums: metrics.mean_f1(*np.split(sums, 3, axis=1)))
-LIKELIHOOD = Measure(_likelihood_columns, _mean)
+LIKELIHOOD = Measure(_likelihood_columns, mean)
 """Mean log-likelihood, nats: the negated nll."""

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mmpipe import yaml_text
+from mmpipe import sense, yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.judging import Evaluate, Gate
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
+from mmpipe.yaml_text import Key
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
 # Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
@@ -30,8 +31,8 @@ class Columns(Section):
     """Path of a UTF-8 text file (instead of `text`)."""
     audio: str | None = "audio"
     """Path of a recording."""
-    target: str = "label"
-    """What is to be predicted."""
+    target: str | None = "label"
+    """What is to be predicted; null where `data.target` is none."""
     group: str | None = None
     """Rows with the same value never lie in two splits."""
     split: str | None = None
@@ -54,6 +55,16 @@ class Data(Section):
     manifests: list[DataPath] = Field(default=["data/corpus/manifest.csv"], min_length=1)
     """CSV, JSONL, Parquet, or folders with a subfolder a class; below data/raw or data/corpus."""
     columns: Columns = Columns()
+    target: Literal["label", "labels", "number", "none"] = "label"
+    """What a target is: one label, labels (with separators, or a JSON list), a number, or there is none."""
+    separator: Annotated[str, Field(min_length=1, max_length=3)] = ";"
+    """Between labels, where there are several in a cell."""
+
+    @model_validator(mode="after")
+    def _has_its_target(self) -> Self:
+        if self.columns.target is None and self.target != "none":
+            raise ValueError(f"columns.target: null needs target: none, not {self.target!r}")
+        return self
 
 
 class Ingest(Section):
@@ -146,7 +157,7 @@ class Model(Section):
     """Encoder of log-mel spectrograms."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "multilabel", "regress"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
@@ -208,6 +219,8 @@ class Train(Section):
     """Probability given to the other classes."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
     """Weight of a class in the loss by its frequency in the train split."""
+    regression: Literal["huber", "mse"] = "huber"
+    """Loss of a number, in standard deviations: huber is squared up to one and then linear."""
     modality_dropout: Fraction = 0.3
     """Chance that a training sample's modality is hidden (one always stays)."""
     auxiliary: Annotated[float, Field(ge=0)] = 0.5
@@ -260,13 +273,18 @@ def load(path: Path) -> Params:
     if not path.is_file():
         raise NotFoundError("workspace", "does not exist", where=str(path))
     document = yaml_text.read(path)
+    given = document.plain()
     try:
-        return Params.model_validate(document.plain())
+        params = Params.model_validate(given)
+        wrong: list[tuple[Key, str]] = [*sense.contradictions(params.model_dump(), given)]
     except ValidationError as error:
-        found = sorted((document.place(key), words) for key, words in problems(Params, error))
-        lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
-        what = "\n  ".join(["is not valid:", *lines])
-        raise InvalidError("params", what, where=str(path)) from None
+        wrong = problems(Params, error)
+    if not wrong:
+        return params
+    found = sorted((document.place(key), words) for key, words in wrong)
+    lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
+    what = "\n  ".join(["is not valid:", *lines])
+    raise InvalidError("params", what, where=str(path))
 
 
 def render(params: Params) -> str:

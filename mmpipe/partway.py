@@ -20,13 +20,13 @@ class Partway:
 
     def __init__(self, output: Path, schema: pa.Schema, model: str) -> None:
         self.folder = output.with_name(f".{output.name}.partway")
-        self._schema = schema
+        self.schema = schema
         self._model = model
 
     def read(self, rows: Sequence[Row | BadRow]) -> pa.Table | None:
         """The answers to these rows; None where there are none, or damaged ones."""
         try:
-            return tables.read(self._place(rows), self._schema)
+            return tables.read(self._place(rows), self.schema)
         except MmpipeError:
             return None
 

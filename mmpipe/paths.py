@@ -17,6 +17,8 @@ SPLITS = Path("data/splits.parquet")
 TOKENIZER = Path("data/tokenizer.json")
 FEATURES = Path("data/features")
 PREDICTIONS = Path("data/predictions.parquet")
+FINDINGS = Path("data/findings.json")
+"""What the evaluation tells people: for the report and the card."""
 
 TRAINED = Path("data/trained")
 """The network before its evaluation: a bundle without a card."""

@@ -6,21 +6,21 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from mmpipe import contribution, evaluate, metrics
-from mmpipe.batches import Dataset
+from mmpipe import contribution, evaluate
 from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, SampleError, UsageError
+from mmpipe.metrics import Floats
 from mmpipe.model.checkpoint import Bundle, load_bundle
 from mmpipe.preprocess import Features, Preprocessor, Refusal, Sample
 from mmpipe.registry import pull
+from mmpipe.tasks.task import Prediction
 
 __all__ = ["Explanation", "Prediction", "Predictor", "Refusal", "Sample", "load"]
 
@@ -39,26 +39,12 @@ _FIXES = {
 """For one sample, which stands in no manifest and under no parameters; other codes have the usual fix."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """`probabilities`: {label: calibrated}, in the bundle's order. `modalities`: those used, sorted.
-
-    `model` is the tag or the folder's name, `bundle_sha256` the digest of the bundle that said so.
-    """
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    modalities: tuple[str, ...]
-    model: str
-    bundle_sha256: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explanation(Prediction):
-    """A prediction, and how far each modality moved its label's probability (see `contribution`).
+    """A prediction, and how far each modality moved what it says (see `contribution`).
 
-    `baseline`, the probability with everything absent, and the `contributions` sum to `confidence`.
+    `baseline`, which is said with everything absent, and the `contributions` sum to what is said: the
+    probability of the label, the number.
     """
 
     contributions: dict[str, float]
@@ -101,8 +87,14 @@ class Predictor:
         text: str | None = None,
         audio: bytes | Path | None = None,
     ) -> Explanation:
-        """Predict one sample and say what each of its modalities adds. Raises as `predict` does."""
+        """Predict one sample and say what each of its modalities adds.
+
+        Raises as `predict` does, and UsageError for a task whose answers are no sum.
+        """
         [found] = self.explanations([self._one(Sample(image, text, audio))])
+        if not isinstance(found, Explanation):
+            what = f"a model that was trained to {self.bundle.task_name} has nothing to explain"
+            raise UsageError("usage", what, fix="leave out --explain")
         return found
 
     def predict_many(
@@ -122,21 +114,23 @@ class Predictor:
         """One prediction for each sample's features."""
         if not features:
             return []
-        chances = metrics.softmax(self.logits(features), self.bundle.temperature)
-        return [Prediction(**self._said(row, one)) for row, one in zip(chances, features, strict=True)]
+        outputs = self._outputs(features, self.bundle.task.asks(self.modalities))
+        return [self.bundle.task.answer(**said) for said in self._said(outputs, features)]
 
-    def explanations(self, features: Sequence[Features]) -> list[Explanation]:
-        """One explanation for each sample's features."""
+    def explanations(self, features: Sequence[Features]) -> Sequence[Prediction]:
+        """One explanation for each sample's features; plain predictions of a task that has none."""
         if not features:
             return []
-        found = contribution.shares(self.bundle, self._dataset(features), batch_size=BATCH_SIZE)
+        task = self.bundle.task
+        if not task.explains:
+            return self.answers(features)
+        outputs = self._outputs(features, contribution.games(self.modalities))
+        shares = contribution.shares(task.worth(outputs, self.bundle.decoding), features)
+        everything = {"+".join(self.modalities): outputs["+".join(self.modalities)]}
+        explained = _explained(task.answer)  # type: ignore[arg-type]  # classes are hashable
         return [
-            Explanation(
-                **self._said(share.probabilities, one),
-                contributions=share.contributions,
-                baseline=share.baseline,
-            )
-            for share, one in zip(found, features, strict=True)
+            explained(**said, contributions=share.contributions, baseline=share.baseline)
+            for share, said in zip(shares, self._said(everything, features), strict=True)
         ]
 
     def features(self, sample: Sample) -> Features:
@@ -146,10 +140,10 @@ class Predictor:
             raise SampleError(found.code, found.what)
         return found
 
-    def logits(self, features: Sequence[Features]) -> NDArray[np.float64]:
+    def logits(self, features: Sequence[Features]) -> Floats:
         """Uncalibrated (N, K) of N samples' features, by the code that `evaluate` runs."""
-        everything, dataset = "+".join(self.modalities), self._dataset(features)
-        return evaluate.logits(self.bundle.model, dataset, [everything], batch_size=BATCH_SIZE)[everything]
+        everything = "+".join(self.modalities)
+        return self._outputs(features, [everything])[everything]
 
     def _one(self, sample: Sample) -> Features:
         """The features of the only sample there is; what is wrong with it ends the call."""
@@ -162,21 +156,29 @@ class Predictor:
             raise _error(found, sample)
         return found
 
-    def _dataset(self, features: Sequence[Features]) -> Dataset:
+    def _outputs(self, features: Sequence[Features], subsets: Sequence[str]) -> dict[str, Floats]:
+        """{subset: (N, K)}."""
         arrays = {m: [one.get(m) for one in features] for m in self.modalities}
-        return self.bundle.dataset([str(n) for n in range(len(features))], arrays)
+        dataset = self.bundle.dataset([str(n) for n in range(len(features))], arrays)
+        return evaluate.logits(self.bundle.model, dataset, subsets, batch_size=BATCH_SIZE)
 
-    def _said(self, chances: NDArray[np.float64], features: Mapping[str, object]) -> dict[str, Any]:
-        """The arguments of a `Prediction`."""
-        best = int(chances.argmax())
-        return {
-            "label": self.bundle.labels[best],
-            "confidence": float(chances[best]),
-            "probabilities": dict(zip(self.bundle.labels, chances.tolist(), strict=True)),
-            "modalities": tuple(sorted(features)),
-            "model": self.name,
-            "bundle_sha256": self.bundle.digest,
-        }
+    def _said(self, outputs: Mapping[str, Floats], features: Sequence[Features]) -> Iterator[dict[str, Any]]:
+        """The arguments of each prediction."""
+        given = [tuple(sorted(one)) for one in features]
+        said = self.bundle.task.says(outputs, given, self.bundle.decoding)
+        for one, modalities in zip(said, given, strict=True):
+            yield one | {
+                "modalities": modalities,
+                "model": self.name,
+                "bundle_sha256": self.bundle.digest,
+            }
+
+
+@cache
+def _explained(answer: type[Prediction]) -> type[Explanation]:
+    """The class of a task's predictions that say what each modality adds."""
+    found = make_dataclass(f"Explained{answer.__name__}", [], bases=(answer, Explanation), frozen=True)
+    return cast(type[Explanation], found)
 
 
 def load(

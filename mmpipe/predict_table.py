@@ -17,6 +17,7 @@ from mmpipe.manifest import BadRow, Row
 from mmpipe.partway import Partway
 from mmpipe.predict import BATCH_SIZE, Prediction, Predictor
 from mmpipe.preprocess import Features, Refusal
+from mmpipe.tasks.task import Task
 
 Advance = Callable[[int], object]
 COLUMNS = {**manifest.COLUMNS, "target": None}
@@ -27,6 +28,24 @@ TIMEOUT_S = 30.0
 
 def _unwatched(_rows: int) -> None:
     """Nobody counts along."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The columns of a task's predictions; `labels`: what the entries of a list stand for, or none."""
+
+    fields: Sequence[pa.Field]
+    labels: Sequence[str]
+
+    @property
+    def listed(self) -> dict[str, list[str]]:
+        """Columns that are lists: a name for each of their entries."""
+        wide = {f.name: f.type.list_size for f in self.fields if pa.types.is_fixed_size_list(f.type)}
+        return {name: list(self.labels) or [str(n) for n in range(size)] for name, size in wide.items()}
+
+    def spread(self, row: Mapping[str, Any], name: str) -> list[Any]:
+        """The entries of a list; None for each where there is none."""
+        return row[name] or [None] * len(self.listed[name])
 
 
 @dataclass(frozen=True)
@@ -62,10 +81,11 @@ def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are r
     rows = manifest.read(source, columns)
     _check_output(output, source, rows)
     counts: Counter[str | None] = Counter()
-    labels = predictor.bundle.labels
-    partway = Partway(output, _schema(labels), f"{predictor.name} {predictor.bundle.digest}")
+    task, decoding = predictor.bundle.task, predictor.bundle.decoding
+    shape = Shape(task.fields(decoding), decoding.labels)
+    partway = Partway(output, _schema(shape), f"{predictor.name} {predictor.bundle.digest}")
     answered = _answered(predictor, rows, partway, (workers, timeout_s), advance)
-    WRITERS[output.suffix](output, _counted(answered, counts), labels)
+    WRITERS[output.suffix](output, _counted(answered, counts), shape)
     partway.clear()
     predicted = counts.pop(None, 0)
     refused = {str(code): count for code, count in sorted(counts.items(), key=str)}
@@ -124,7 +144,7 @@ def _answered(
                 size = -(-len(some) // (4 * count))
                 shards = [numbered[start : start + size] for start in range(0, len(some), size)]
                 answers = predictor.answer(_in_order(mapped(shards), len(some), advance))
-                table = _table(some, answers, predictor.bundle.labels)
+                table = _table(some, answers, predictor.bundle.task, partway.schema)
                 partway.write(some, table)
             else:
                 advance(len(some))
@@ -156,66 +176,67 @@ def _is_exact(predictor: Predictor) -> bool:
     return predictor.preprocessor.settings.get("audio", {}).get("mode") == "exact"
 
 
-def _schema(labels: Sequence[str]) -> pa.Schema:
+def _schema(shape: Shape) -> pa.Schema:
     """A row has either a prediction or a code."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
-            pa.field("prediction", pa.string()),
-            pa.field("confidence", pa.float32()),
+            *shape.fields,
             pa.field("modalities", pa.string()),  # those used, joined by "+"
-            pa.field("probabilities", pa.list_(pa.float32(), len(labels))),
             pa.field("code", pa.string()),
             pa.field("message", pa.string()),
             pa.field("model", pa.string()),  # tag or folder name
             pa.field("bundle_sha256", pa.string()),
         ],
-        metadata={"labels": json.dumps(list(labels), ensure_ascii=False)},
+        metadata={"labels": json.dumps(list(shape.labels), ensure_ascii=False)},
     )
 
 
 def _table(
-    rows: Sequence[Row | BadRow], answers: Sequence[Prediction | Refusal], labels: Sequence[str]
+    rows: Sequence[Row | BadRow], answers: Sequence[Prediction | Refusal], task: Task, schema: pa.Schema
 ) -> pa.Table:
     """The rows of the output."""
-    cells = [{"id": row.id, **_cells(answer)} for row, answer in zip(rows, answers, strict=True)]
-    return pa.Table.from_pylist(cells, _schema(labels))
+    cells = [{"id": row.id, **_cells(answer, task)} for row, answer in zip(rows, answers, strict=True)]
+    return pa.Table.from_pylist(cells, schema)
 
 
-def _cells(answer: Prediction | Refusal) -> dict[str, Any]:
+def _cells(answer: Prediction | Refusal, task: Task) -> dict[str, Any]:
     if isinstance(answer, Refusal):
         return {"code": answer.code, "message": answer.what}
     return {
-        "prediction": answer.label,
-        "confidence": answer.confidence,
+        **task.cells(answer),
         "modalities": "+".join(answer.modalities),
-        "probabilities": list(answer.probabilities.values()),
         "model": answer.model,
         "bundle_sha256": answer.bundle_sha256,
     }
 
 
-def _write_parquet(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
-    tables.write_parts(path, parts, _schema(labels))
+def _write_parquet(path: Path, parts: Iterable[pa.Table], shape: Shape) -> None:
+    tables.write_parts(path, parts, _schema(shape))
 
 
-def _write_jsonl(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
-    """One object a line, without the cells that are null; probabilities by label."""
+def _write_jsonl(path: Path, parts: Iterable[pa.Table], shape: Shape) -> None:
+    """One object a line, without the cells that are null; a list of figures by label."""
     with files.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in _rows(parts):
-            if row["probabilities"] is not None:
-                row["probabilities"] = dict(zip(labels, row["probabilities"], strict=True))
-                row["modalities"] = row["modalities"].split("+")
             some = {key: value for key, value in row.items() if value is not None}
+            if "modalities" in some:
+                some["modalities"] = some["modalities"].split("+")
+            for name in shape.listed if shape.labels else ():
+                if name in some:
+                    some[name] = dict(zip(shape.labels, some[name], strict=True))
             file.write(json.dumps(some, ensure_ascii=False) + "\n")
 
 
-def _write_csv(path: Path, parts: Iterable[pa.Table], labels: Sequence[str]) -> None:
-    """One column a label, `probability LABEL`."""
-    plain = [name for name in _schema(labels).names if name != "probabilities"]
-    blank = [None] * len(labels)
-    cells = ([*(row[name] for name in plain), *(row["probabilities"] or blank)] for row in _rows(parts))
-    sheets.write(path, [*plain, *(f"probability {label}" for label in labels)], cells)
+def _write_csv(path: Path, parts: Iterable[pa.Table], shape: Shape) -> None:
+    """A list of figures has a column a label, `probability LABEL`, or a number."""
+    plain = [name for name in _schema(shape).names if name not in shape.listed]
+    wide = [f"{name} {end}" for name, ends in shape.listed.items() for end in ends]
+    cells = (
+        [*(row[name] for name in plain), *(cell for name in shape.listed for cell in shape.spread(row, name))]
+        for row in _rows(parts)
+    )
+    sheets.write(path, [*plain, *(name.replace("probabilities ", "probability ") for name in wide)], cells)
 
 
 def _rows(parts: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,26 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from mmpipe import __version__, charts, datacard, gallery, metrics, paths, schema, scorecard, tables
+from mmpipe import __version__, charts, datacard, findings, gallery, paths, schema, tables
 from mmpipe.embed import visible
 from mmpipe.errors import NotFoundError
-from mmpipe.metrics import Estimate
-
-MOST_CLASSES = 30
-"""Of the confusion matrix; with more, those with the most mistakes are drawn."""
+from mmpipe.metrics import Estimate, Reliability
 
 Curves = dict[str, tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that the page tells; paths in `samples` are relative to `root`. `config`: the bundle's own."""
+    """All that the page tells; paths in `samples` are relative to `root`. `config`: the bundle's own.
+
+    `findings`: what `evaluate` wrote of its task.
+    """
 
     root: Path
     samples: pa.Table
     quarantine: pa.Table
     splits: pa.Table
-    predictions: pa.Table
+    findings: dict[str, Any]
     evaluation: dict[str, Any]
     training: dict[str, Any]
     curves: Curves
@@ -45,7 +46,7 @@ def read(root: Path) -> Inputs:
         samples=tables.read(root / paths.SAMPLES, schema.SAMPLES),
         quarantine=tables.read(root / paths.QUARANTINE, schema.QUARANTINE),
         splits=tables.read(root / paths.SPLITS, schema.SPLIT),
-        predictions=tables.read(root / paths.PREDICTIONS),
+        findings=_json(root / paths.FINDINGS),
         evaluation=_json(root / paths.METRICS / "evaluate.json"),
         training=_json(root / paths.METRICS / "train.json"),
         curves=read_curves(root / paths.PLOTS / "train"),
@@ -74,25 +75,25 @@ def render(inputs: Inputs, *, examples: int) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    found = inputs.evaluation
-    named = [(name.replace("+", " + "), one) for name, one in found["subsets"].items()]
-    subsets = sorted(named, key=lambda item: (-item[1].get("accuracy", 0), item[0]))
+    environment.filters["shown"] = partial(findings.shown, percent=True)
+    environment.filters["draw"] = draw
+    told, modalities = inputs.findings, sorted(inputs.config["architecture"]["modalities"])
     return environment.get_template("report.html.j2").render(
         version=__version__,
         splits=schema.SPLITS,
-        card=datacard.describe(inputs.samples, inputs.quarantine, inputs.splits),
-        found=found,
-        verdict=scorecard.verdict(found),
-        subsets=subsets,
-        modalities=max((name for name, _ in named), key=len).replace(" + ", ", "),
-        subset_chart=_subset_chart(subsets),
+        card=datacard.describe(inputs.samples, inputs.quarantine, inputs.splits, kind=told["kind"]),
+        found=inputs.evaluation,
+        told=told,
+        modalities=", ".join(modalities),
         training=inputs.training,
         curve_charts=_curve_charts(inputs.curves),
-        **_test_charts(inputs),
-        right=_gallery(inputs, right=True, count=examples),
-        wrong=_gallery(inputs, right=False, count=examples),
+        exhibits=[(part, _exhibits(inputs, part, examples)) for part in told["exhibits"]],
         provenance=_provenance(inputs.config),
     )
+
+
+def _exhibits(inputs: Inputs, part: Mapping[str, Any], count: int) -> list[gallery.Exhibit]:
+    return gallery.choose(part["items"], inputs.samples, inputs.root, count=count)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -100,15 +101,6 @@ def _json(path: Path) -> dict[str, Any]:
         raise NotFoundError("workspace", "does not exist", where=str(path), fix="run `dvc repro`")
     value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return value
-
-
-def _gallery(inputs: Inputs, *, right: bool, count: int) -> list[gallery.Exhibit]:
-    return gallery.choose(inputs.predictions, inputs.samples, inputs.root, right=right, count=count)
-
-
-def _subset_chart(subsets: Sequence[tuple[str, dict[str, Any]]]) -> Markup:
-    points = {name: Estimate(one["accuracy"], *one["accuracy_95"]) for name, one in subsets if one["samples"]}
-    return charts.intervals(points, xlabel="accuracy on test", title="Accuracy of each subset of modalities")
 
 
 def _curve_charts(curves: Curves) -> list[Markup]:
@@ -122,53 +114,28 @@ def _curve_charts(curves: Curves) -> list[Markup]:
     return [charts.lines(series, title=name) for name, series in sorted(grouped.items())]
 
 
-def _test_charts(inputs: Inputs) -> dict[str, Any]:
-    """The confusion matrix and the reliability diagram of the test predictions."""
-    labels = inputs.config["labels"]
-    rows = [row for row in inputs.predictions.to_pylist() if row["split"] == "test"]
-    place = {label: number for number, label in enumerate(labels)}
-    target = np.array([place[row["target"]] for row in rows])
-    predicted = np.array([place[row["prediction"]] for row in rows])
-    matrix = metrics.confusion(target, predicted, len(labels))
-    shown = _most_mistaken(matrix)
-    chances = np.array([row["probabilities"] for row in rows], np.float64)
-    return {
-        "confusion": charts.heat_map(
-            matrix[np.ix_(shown, shown)],
-            [visible(labels[n], 60) for n in shown],
-            title="Confusion matrix, test",
-        ),
-        "classes_hidden": len(labels) - len(shown),
-        "reliability": _reliability_chart(chances, target, predicted, inputs.evaluation),
-    }
+def draw(block: Mapping[str, Any]) -> Markup:
+    """A chart of the findings. Names in it are strangers' words."""
+    data = dict(block["data"])
+    if block["form"] == "heat_map":
+        data = {"matrix": np.array(data["matrix"]), "labels": [visible(name, 60) for name in data["labels"]]}
+    elif block["form"] == "intervals":
+        data["estimates"] = {visible(name, 60): Estimate(*of) for name, of in data.pop("points").items()}
+    elif block["form"] == "reliability":
+        data = {"found": {name: _reliability(one) for name, one in data["found"].items()}}
+    drawn: Markup = getattr(charts, block["form"])(**data, title=block["title"])
+    return drawn
 
 
-def _most_mistaken(matrix: np.ndarray) -> list[int]:
-    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
-    worst = sorted(range(len(matrix)), key=lambda n: (-mistakes[n], n))[:MOST_CLASSES]
-    return sorted(worst)
-
-
-def _reliability_chart(
-    chances: np.ndarray, target: np.ndarray, predicted: np.ndarray, found: Mapping[str, Any]
-) -> Markup:
-    """softmax(z) follows from softmax(z / T): it is its T-th power, normalised. Bins as in the metrics."""
-    temperature, bins = found["temperature"], found["calibration_bins"]
-    raw = chances**temperature / (chances**temperature).sum(axis=1, keepdims=True)
-    drawn = {
-        name: metrics.reliability(p.max(axis=1), predicted == target, bins)
-        for name, p in (("after temperature", chances), ("before", raw))
-    }
-    return charts.reliability(
-        drawn, title="Accuracy against confidence, before and after temperature scaling"
-    )
+def _reliability(one: Mapping[str, Any]) -> Reliability:
+    return Reliability(*(np.array(one[key]) for key in ("confidence", "accuracy", "count")))
 
 
 def _provenance(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """The bundle's config as tables: where it came from, and every parameter."""
     params = dict(_flat(config.get("params", {})))
     libraries = dict(_flat(config.get("libraries", {})))
-    told = ("data_sha256", "code_sha256", "machine", "task", "temperature", "architecture")
+    told = ("data_sha256", "code_sha256", "machine", "task", "temperature", "decoding", "architecture")
     origin = dict(_flat({name: config[name] for name in told if name in config}))
     return {
         "Origin": sorted(origin.items()),

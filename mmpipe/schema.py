@@ -10,7 +10,7 @@ SAMPLES = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # manifest:row, for a person to find it
-        pa.field("target", pa.string(), nullable=False),
+        pa.field("target", pa.string()),  # as `targets.canonical` has it; null where there is none
         pa.field("group", pa.string()),  # as declared by the manifest
         pa.field("split", pa.string()),  # as declared by the manifest
         pa.field("image_path", pa.string()),  # relative to the workspace root
@@ -47,7 +47,7 @@ SPLIT = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),  # the smallest id of its connected component
-        pa.field("target", pa.string(), nullable=False),
+        pa.field("target", pa.string()),
     ]
 )
 """One row a sample of `SAMPLES`, in the same order."""

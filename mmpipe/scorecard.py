@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmpipe import metrics, schema, sheets
+from mmpipe import findings, metrics, schema, sheets
 from mmpipe.errors import InvalidError
 
 Numbers = dict[str, Any]
@@ -19,15 +19,15 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scores:
-    """N samples, K labels. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
+    """N samples, K outputs. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
 
-    `target`: int64 (N,). `present`: {modality: bool (N,)}. `group`: (N,) names; copies share one.
-    `dropped`: samples left out because a feature could not be computed.
+    `target`: (N, …), as `targets.encode` has it. `present`: {modality: bool (N,)}. `group`: (N,) names;
+    copies share one. `dropped`: samples left out because a feature could not be computed.
     """
 
     split: str
     ids: list[str]
-    target: NDArray[np.int64]
+    target: NDArray[Any]
     group: NDArray[np.str_]
     present: dict[str, NDArray[np.bool_]]
     logits: dict[str, NDArray[np.float64]]
@@ -46,7 +46,7 @@ class Scores:
         return some
 
     def correct(self, subset: str) -> NDArray[np.bool_]:
-        """(N,): whether the subset's prediction is the target."""
+        """(N,): whether the subset's prediction is the target, of one label."""
         return np.asarray(self.logits[subset].argmax(axis=1) == self.target)
 
 
@@ -67,10 +67,7 @@ def measure(
     `dvc metrics show` leaves out: else it has a hundred columns. Raises InvalidError
     `split-too-few` where there is nothing to measure on.
     """
-    inside = scores.scored(scores.full)
-    if not inside.any():
-        fix = f"raise split.{scores.split}_fraction, or add samples"
-        raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
+    inside = scorable(scores)
     target, raw = scores.target[inside], scores.logits[scores.full][inside]
     accuracy, macro_f1 = _estimates(scores, scores.full, len(labels), resamples)
     result = {
@@ -80,9 +77,7 @@ def measure(
         **_calibration(raw, target, temperature, bins),
         "temperature": temperature,
         "calibration_bins": bins,
-        "samples": int(inside.sum()),
-        "samples_left_out": int((~inside).sum()),
-        "samples_dropped": scores.dropped,
+        **accounts(scores),
         "per_class": _per_class(metrics.confusion(target, raw.argmax(axis=1), len(labels)), labels),
         "subsets": {name: _of_subset(scores, name, len(labels), resamples) for name in scores.logits},
     }
@@ -92,46 +87,74 @@ def measure(
     return rounded
 
 
+def scorable(scores: Scores) -> NDArray[np.bool_]:
+    """(N,): the samples that have a modality of the model.
+
+    Raises InvalidError `split-too-few` where there is none.
+    """
+    inside = scores.scored(scores.full)
+    if not inside.any():
+        fix = f"raise split.{scores.split}_fraction, or add samples"
+        raise InvalidError("split-too-few", f"no {scores.split} sample can be scored", fix=fix)
+    return inside
+
+
+def accounts(scores: Scores) -> Numbers:
+    """How many samples are scored, lack every modality of the model, or have no features."""
+    inside = scores.scored(scores.full)
+    return {
+        "samples": int(inside.sum()),
+        "samples_left_out": int((~inside).sum()),
+        "samples_dropped": scores.dropped,
+    }
+
+
 def best_rival(scores: Scores) -> str | None:
     """The smaller subset with the highest accuracy, among those that can score half of the samples or more.
 
     It is chosen on the samples that it is then measured on, which flatters it: fusion has the harder side.
     None for a model of one modality.
     """
-    total = scores.scored(scores.full).sum()
-    rivals = {}
+    found = {}
     for name in scores.logits:
         inside = scores.scored(name)
-        if name != scores.full and inside.any():
-            rivals[name] = (2 * inside.sum() >= total, scores.correct(name)[inside].mean())
-    return max(rivals, key=lambda name: rivals[name]) if rivals else None
+        found[name] = {"samples": int(inside.sum())}
+        if inside.any():
+            found[name]["accuracy"] = scores.correct(name)[inside].mean()
+    return best_subset(found, "accuracy")
 
 
-def verdict(found: Numbers) -> str:
-    """One sentence: does fusion beat its best subset?"""
+def best_subset(subsets: Numbers, name: str, *, sign: int = 1) -> str | None:
+    """The same of any figure of `subsets`, whose last is the full one; `sign` -1: the lowest is the best."""
+    *smaller, full = subsets
+    total = subsets[full]["samples"]
+    some = {subset: subsets[subset] for subset in smaller if subsets[subset]["samples"]}
+    rivals = {subset: (2 * one["samples"] >= total, sign * one[name]) for subset, one in some.items()}
+    return max(rivals, key=lambda subset: rivals[subset]) if rivals else None
+
+
+def verdict(found: Numbers, name: str = "accuracy") -> str:
+    """One sentence: does fusion beat its best subset? `name`: the gain's figure, the higher the better."""
     if "fusion_gain" not in found:
         return "one modality: nothing is fused"
     gain = found["fusion_gain"]
-    word = (
-        "beats"
-        if gain["accuracy_low"] > 0
-        else "loses to"
-        if gain["accuracy_high"] < 0
-        else "cannot be told from"
-    )
-    interval = f"{gain['accuracy']:+.3f} [{gain['accuracy_low']:+.3f}, {gain['accuracy_high']:+.3f}]"
+    value, low, high = (gain[f"{name}{end}"] for end in ("", "_low", "_high"))
+    word = "beats" if low > 0 else "loses to" if high < 0 else "cannot be told from"
+    interval = f"{findings.signed(value)} [{findings.signed(low)}, {findings.signed(high)}]"
     return f"fusion {word} its best subset, {gain['over']}: {interval}, p = {gain['p']:.3g}"
 
 
 def summary(found: Numbers) -> str:
     """The stage's row accounting and headline, in one line."""
+    interval = f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]"
+    return f"{counted(found)}; accuracy {found['accuracy']:.3f} {interval}; {verdict(found)}"
+
+
+def counted(found: Numbers) -> str:
+    """The stage's row accounting."""
     left_out, dropped = found["samples_left_out"], found["samples_dropped"]
     rows = f"{found['samples'] + left_out + dropped} test samples = {found['samples']} scored"
-    interval = f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]"
-    return (
-        f"evaluate: {rows} + {left_out} without a modality of the model + {dropped} without features; "
-        f"accuracy {found['accuracy']:.3f} {interval}; {verdict(found)}"
-    )
+    return f"evaluate: {rows} + {left_out} without a modality of the model + {dropped} without features"
 
 
 def predictions(all_scores: Sequence[Scores], labels: list[str], *, temperature: float) -> pa.Table:
@@ -146,15 +169,24 @@ def write_plots(folder: Path, scores: Scores, found: Numbers, labels: Sequence[s
     target, raw = scores.target[inside], scores.logits[scores.full][inside]
     names = [(labels[t], labels[p]) for t, p in zip(target, raw.argmax(axis=1), strict=True)]
     sheets.write(folder / "confusion.csv", ["actual", "predicted"], names)
-    bars = _reliability(raw, target, found["temperature"], bins)
-    points = zip(bars.confidence, bars.accuracy, bars.count, strict=True)
+    write_calibration(folder, _reliability(raw, target, found["temperature"], bins))
+    write_subsets(folder, found["subsets"], "accuracy")
+
+
+def write_calibration(folder: Path, bars: metrics.Reliability | None) -> None:
+    """`calibration.csv`: a row a bin that has samples; None = only a head."""
+    points = zip(bars.confidence, bars.accuracy, bars.count, strict=True) if bars else ()
     drawn = [(round(float(c), 6), round(float(a), 6), int(n)) for c, a, n in points if n]
     sheets.write(folder / "calibration.csv", ["confidence", "accuracy", "samples"], drawn)
-    columns = ["modalities", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "samples"]
-    some = {name: one for name, one in found["subsets"].items() if one["samples"]}
+
+
+def write_subsets(folder: Path, subsets: Numbers, name: str) -> None:
+    """`subsets.csv`: one figure of every subset that could score a sample, with its interval."""
+    columns = ["modalities", "score", "low", "high", "samples"]
     rows = [
-        [name, one["accuracy"], *one["accuracy_95"], one["macro_f1"], one["samples"]]
-        for name, one in some.items()
+        [subset, one[name], *one[f"{name}_95"], one["samples"]]
+        for subset, one in subsets.items()
+        if one["samples"]
     ]
     sheets.write(folder / "subsets.csv", columns, rows)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmpipe.errors import InvalidError
 from mmpipe.schema import SPLITS
+from mmpipe.targets import Stratum
 
 _SHOWN = 5
 
@@ -26,7 +27,7 @@ class _Group:
 
 def assign(  # noqa: PLR0913 (the samples, and the keys of `split`)
     ids: Sequence[str],
-    targets: Sequence[str],
+    strata: Sequence[Stratum],
     groups: Sequence[str],
     *,
     test_fraction: float,
@@ -36,30 +37,33 @@ def assign(  # noqa: PLR0913 (the samples, and the keys of `split`)
 ) -> list[str]:
     """A split for each sample, which does not depend on the order of the samples.
 
+    `strata`: the class of each, or all of its labels, each of which is kept in balance: with groups, and
+    largest ones first, what Sechidis et al. 2011 call iterative stratification.
+
     `test_fraction` is 1/n: the groups are dealt into n folds; fold number `fold` is the test split, so that
     over all folds every sample is tested once. Val is dealt out of the rest; `val_fraction` is of all
     samples.
     Raises InvalidError `split-too-few` (no samples, one class, a class or split left empty) or `params`.
     """
-    _check_enough(ids, targets)
+    _check_enough(ids, strata)
     folds = round(1 / test_fraction)
     if fold >= folds:
         allowed = f"split.test_fraction {test_fraction:g} makes folds 0 to {folds - 1}"
         what = f"split.fold is {fold}, {allowed}"
         raise InvalidError("params", what, where="params.yaml")
-    whole = _grouped(ids, targets, groups)
+    whole = _grouped(ids, strata, groups)
     dealt = _deal(whole, [1 / folds] * folds, f"{seed}:test")
     test = {group.name for group, number in zip(whole, dealt, strict=True) if number == fold}
     rest = [group for group in whole if group.name not in test]
     val = _val_names(rest, val_fraction * len(ids), f"{seed}:val")
     splits = ["test" if name in test else "val" if name in val else "train" for name in groups]
-    check_classes(targets, splits, groups, wanted=_wanted(val_fraction))
+    check_classes(strata, splits, groups, wanted=_wanted(val_fraction))
     return splits
 
 
 def keep_declared(
     ids: Sequence[str],
-    targets: Sequence[str],
+    strata: Sequence[Stratum],
     groups: Sequence[str],
     declared: Sequence[str | None],
     *,
@@ -71,7 +75,7 @@ def keep_declared(
     Raises InvalidError `split-incomplete` (a row without one), `split-leak` (a group in two of them) or
     `split-too-few` (no train, no test, or no val although `val_fraction` is not 0).
     """
-    _check_enough(ids, targets)
+    _check_enough(ids, strata)
     without = [name for name, split in zip(ids, declared, strict=True) if split is None]
     if without:
         what = f"{len(without)} of {len(ids)} samples have none: {_listed(without)}"
@@ -84,12 +88,16 @@ def keep_declared(
     check_leaks(ids, splits, groups, what="near-identical or grouped samples")
     if "val" not in splits and val_fraction:
         train = [index for index, split in enumerate(splits) if split == "train"]
-        rest = _grouped(*([column[index] for index in train] for column in (ids, targets, groups)))
+        rest = _grouped(
+            [ids[index] for index in train],
+            [strata[index] for index in train],
+            [groups[index] for index in train],
+        )
         val = _val_names(rest, val_fraction * len(ids), f"{seed}:val")
         splits = [
             "val" if s == "train" and name in val else s for s, name in zip(splits, groups, strict=True)
         ]
-    check_classes(targets, splits, groups, wanted=_wanted(val_fraction))
+    check_classes(strata, splits, groups, wanted=_wanted(val_fraction))
     return splits
 
 
@@ -107,57 +115,63 @@ def check_leaks(ids: Sequence[str], splits: Sequence[str], keys: Sequence[str | 
 
 
 def check_classes(
-    targets: Sequence[str], splits: Sequence[str], groups: Sequence[str], *, wanted: set[str]
+    strata: Sequence[Stratum], splits: Sequence[str], groups: Sequence[str], *, wanted: set[str]
 ) -> None:
-    """Raise InvalidError `split-too-few` where a wanted split is empty or train lacks a class."""
+    """Raise InvalidError `split-too-few` where a wanted split is empty or train lacks a class.
+
+    Of several labels a sample, one that train lacks is not learnt, and no error.
+    """
     empty = [name for name in SPLITS if name in wanted and name not in splits]
     if empty:
         size = Counter(groups).most_common(1)[0][1]
-        what = f"no sample is left for {empty[0]}: {len(targets)} samples in {len(set(groups))} groups"
+        what = f"no sample is left for {empty[0]}: {len(strata)} samples in {len(set(groups))} groups"
         raise InvalidError("split-too-few", f"{what}, the largest of {size}")
-    trained = {target for target, split in zip(targets, splits, strict=True) if split == "train"}
-    for missing in sorted(set(targets) - trained):
-        members = [name for name, target in zip(groups, targets, strict=True) if target == missing]
+    trained = {name for name, split in zip(strata, splits, strict=True) if split == "train"}
+    for missing in sorted({name for name in strata if isinstance(name, str)} - trained):
+        members = [name for name, stratum in zip(groups, strata, strict=True) if stratum == missing]
         where = f"{len(members)} samples in {len(set(members))} groups"
         what = f"train has no sample of class {missing!r} ({where})"
-        near = difflib.get_close_matches(missing, sorted(trained), n=1)
+        near = difflib.get_close_matches(missing, sorted(map(str, trained)), n=1)
         raise InvalidError("split-too-few", what + (f", did you mean {near[0]!r}?" if near else ""))
 
 
-def counts(targets: Sequence[str], splits: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+def counts(strata: Sequence[Stratum], splits: list[str], groups: Sequence[str]) -> dict[str, Any]:
     """Samples of each split and class, and the sizes of groups, for the metrics.
 
     The classes are a list, which `dvc metrics show` leaves out: else it has a column a split and class.
     """
-    table = Counter(zip(splits, targets, strict=True))
-    classes = sorted(set(targets))
+    table = Counter(
+        (split, name) for split, stratum in zip(splits, strata, strict=True) for name in _names(stratum)
+    )
+    classes = sorted({name for stratum in strata for name in _names(stratum)})
     return {
-        "samples": {split: sum(table[split, name] for name in classes) for split in SPLITS},
+        "samples": {split: splits.count(split) for split in SPLITS},
         "classes": [{"label": name} | {split: table[split, name] for split in SPLITS} for name in classes],
         "groups": len(set(groups)),
         "largest_group": max(Counter(groups).values()),
     }
 
 
-def _check_enough(ids: Sequence[str], targets: Sequence[str]) -> None:
+def _check_enough(ids: Sequence[str], strata: Sequence[Stratum]) -> None:
     if not ids:
         raise InvalidError("split-too-few", "there are no samples")
-    if len(set(targets)) == 1:
-        raise InvalidError("split-too-few", f"all {len(ids)} samples are of one class, {targets[0]!r}")
+    if len(set(strata)) == 1 and isinstance(strata[0], str):
+        raise InvalidError("split-too-few", f"all {len(ids)} samples are of one class, {strata[0]!r}")
 
 
 def _wanted(val_fraction: float) -> set[str]:
     return {"train", "val", "test"} if val_fraction else {"train", "test"}
 
 
-def _grouped(ids: Sequence[str], targets: Sequence[str], groups: Sequence[str]) -> list[_Group]:
+def _grouped(ids: Sequence[str], strata: Sequence[Stratum], groups: Sequence[str]) -> list[_Group]:
     """The groups in the order of their names."""
-    number = {name: index for index, name in enumerate(sorted(set(targets)))}
+    names = sorted({name for stratum in strata for name in _names(stratum)})
+    number = {name: index for index, name in enumerate(names)}
     found: dict[str, _Group] = {}
     for index in sorted(range(len(ids)), key=lambda index: ids[index]):
         group = found.setdefault(groups[index], _Group(groups[index], {}, []))
-        label = number[targets[index]]
-        group.counts[label] = group.counts.get(label, 0) + 1
+        for label in (number[name] for name in _names(strata[index])):
+            group.counts[label] = group.counts.get(label, 0) + 1
         group.members.append(index)
     return [found[name] for name in sorted(found)]
 
@@ -177,11 +191,12 @@ def _deal(groups: Sequence[_Group], shares: Sequence[float], salt: str) -> list[
     Each goes where it brings the bin's size and its counts of the group's classes nearest to the bin's share
     (least sum of squared relative errors).
     """
-    classes = 1 + max(max(group.counts) for group in groups)
+    classes = 1 + max(max(group.counts, default=-1) for group in groups)
     totals = np.zeros(classes + 1)
     for group in groups:
         for label, size in group.counts.items():
-            totals[[label, classes]] += size
+            totals[label] += size
+        totals[classes] += len(group.members)
     need = np.outer(shares, totals)  # still wanting, by bin and class; the last column is the size
     weight = 1 / np.maximum(totals, 1) ** 2
     order = sorted(range(len(groups)), key=lambda g: (-len(groups[g].members), _hash(salt, groups[g].name)))
@@ -194,6 +209,10 @@ def _deal(groups: Sequence[_Group], shares: Sequence[float], salt: str) -> list[
         bins[index] = int(np.argmin(np.round(error, 12)))
         need[bins[index], labels] -= numbers
     return bins
+
+
+def _names(stratum: Stratum) -> tuple[str, ...]:
+    return (stratum,) if isinstance(stratum, str) else stratum
 
 
 def _hash(salt: str, name: str) -> str:

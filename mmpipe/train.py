@@ -15,7 +15,7 @@ from mmpipe.errors import MmpipeError
 from mmpipe.interrupt import Interrupt
 from mmpipe.model.network import Network
 from mmpipe.resume import States
-from mmpipe.tasks import classify
+from mmpipe.tasks.task import Wishes
 
 Row = dict[str, float]
 
@@ -33,6 +33,7 @@ class Settings:
     warmup_fraction: float
     label_smoothing: float
     class_weights: str
+    regression: str
     modality_dropout: float
     auxiliary: float
     ema: float
@@ -67,9 +68,8 @@ def fit(  # noqa: PLR0913 (all that a training is a function of)
 ) -> Progress:
     """Train on `data[0]`, choose the epoch by the loss on `data[1]`, and leave its weights in `network`.
 
-    Without `patience` every epoch is done and the last one is chosen.
-
-    "Loss" is the cross-entropy at its own best temperature: how sure a model is can be mended afterwards.
+    Without `patience` every epoch is done and the last one is chosen. "Loss" is what the task chooses by: of
+    labels, the cross-entropy at its own best temperature, as how sure a model is can be mended afterwards.
     Goes on from the newest state in `states`; `on_epoch` gets a row for every epoch, replayed ones too.
     SIGTERM and SIGINT save a state first. Raises MmpipeError `train-not-finite` at the first step without a
     finite loss or gradient.
@@ -115,9 +115,8 @@ class _Training:
         self.losses = torch.zeros(self.steps, device=machine.device)
         self.progress = Progress()
         self.best = _clone(network)
-        counts = torch.bincount(self.train.target, minlength=network.classes).cpu()
-        weights = classify.class_weights(counts, kind=settings.class_weights)
-        self.weights = None if weights is None else weights.to(machine.device)
+        wishes = Wishes(settings.class_weights, settings.label_smoothing, settings.regression)
+        self.rule = network.task.rule(self.train.target, wishes, outputs=network.outputs)
 
     @property
     def model(self) -> Network:
@@ -199,14 +198,12 @@ class _Training:
         present = augment.drop_modalities(batch.present, settings.modality_dropout)
         with self.machine.autocast():
             output = self.network(batch, present)
-        return classify.loss(
-            output,
-            batch.target,
-            batch.present,
-            class_weights=self.weights,
-            label_smoothing=settings.label_smoothing,
-            auxiliary=settings.auxiliary,
-        )
+        parts = self.network.task.losses(output, batch.target, batch.present, self.rule)
+        total: Tensor = parts.pop("task")
+        if settings.auxiliary and len(parts) > 1:
+            for own in parts.values():
+                total = total + settings.auxiliary * own
+        return total
 
     def _check_finite(self, last: int | None = None) -> None:
         """Raise at the first step of this epoch whose loss or gradient is NaN or infinite."""
@@ -224,9 +221,11 @@ class _Training:
         row: Row = {"epoch": progress.epoch, "train_loss": round(float(self.losses.double().mean()), 6)}
         row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
         if len(self.val):
-            row |= validation.measure(*validation.score(self.model, self.val, self.machine))
-        past = [old["val_loss_calibrated"] for old in progress.history if "val_loss" in old]
-        better = "val_loss" not in row or row["val_loss_calibrated"] < min(past, default=math.inf)
+            held = validation.score(self.model, self.val, self.machine)
+            row |= validation.measure(self.model.task, held)
+        chosen_by = self.model.task.chooses
+        past = [old[chosen_by] for old in progress.history if chosen_by in old]
+        better = chosen_by not in row or row[chosen_by] < min(past, default=math.inf)
         if better or self.settings.patience is None:
             progress.best_epoch = progress.epoch
             self.best = _clone(self.model)

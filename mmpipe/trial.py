@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mmpipe import bundle, files, gate
+from mmpipe import bundle, files
 from mmpipe.errors import InvalidError, SampleError
-from mmpipe.metrics import Floats
 from mmpipe.predict import Prediction, Predictor, Sample
 from mmpipe.preprocess import MAX_BYTES
-from mmpipe.testset import HeldOut
+from mmpipe.tasks.task import Task
+from mmpipe.testset import HeldOut as TestSet
+from mmpipe.verdict import Contender, HeldOut
 
 TIMED, ROUNDS = 50, 5
 """Samples whose predictions are timed, and how often each: on a busy machine only the fastest tells."""
@@ -30,8 +31,8 @@ class Runner:
     predictor: Predictor
 
 
-def run(root: Path, test: HeldOut, runners: Sequence[Runner]) -> tuple[gate.HeldOut, list[gate.Contender]]:
-    """Every runner on every sample, each with its own preprocessing; labels are those of all, sorted.
+def run(root: Path, test: TestSet, runners: Sequence[Runner]) -> tuple[HeldOut, list[Contender]]:
+    """Every runner on every sample, each with its own preprocessing; all of one task.
 
     `root`: the workspace. Latencies are of single predictions from bytes in memory, taken in turns: the one
     part of a verdict that differs from run to run. Raises InvalidError where a file is not the ingested one,
@@ -40,26 +41,45 @@ def run(root: Path, test: HeldOut, runners: Sequence[Runner]) -> tuple[gate.Held
     if not test.rows:
         fix = "raise split.test_fraction, or add samples"
         raise InvalidError("split-too-few", "there is no test sample to judge on", fix=fix)
-    targets = [row["target"] for row in test.rows]
-    labels = sorted({*targets, *(label for one in runners for label in one.predictor.bundle.labels)})
-    index = {label: number for number, label in enumerate(labels)}
-    chances = [probabilities(one.predictor, raw(root, test.rows), index) for one in runners]
-    answered = np.logical_and.reduce([one.any(axis=1) for one in chances])
+    task = _task(runners)
+    wanted, labels = task.truth(
+        [row["target"] for row in test.rows], [one.predictor.bundle.decoding for one in runners]
+    )
+    answers = [_answers(one.predictor, raw(root, test.rows)) for one in runners]
+    answered = [all(said) for said in zip(*answers, strict=True)]
     rows = [row for row, good in zip(test.rows, answered, strict=True) if good] or test.rows
     times = latencies([one.predictor for one in runners], list(raw(root, _spread(rows, TIMED))))
-    wanted = np.array([index[target] for target in targets], np.int64)
-    return gate.HeldOut(wanted, np.array(test.groups), labels, test.sha256), [
-        gate.Contender(
+    return HeldOut(wanted, np.array(test.groups), labels, test.sha256), [
+        Contender(
             name=one.name,
-            probabilities=found,
+            answers=task.given(found, labels),
             known=one.predictor.bundle.labels,
             latency_ms=latency,
             size_bytes=_size(one.folder),
             bundle_sha256=one.predictor.bundle.digest,
             judged_on=one.predictor.bundle.metrics.get("test_sha256"),
         )
-        for one, found, latency in zip(runners, chances, times, strict=True)
+        for one, found, latency in zip(runners, answers, times, strict=True)
     ]
+
+
+def _task(runners: Sequence[Runner]) -> Task:
+    """What all of them were trained for. Raises InvalidError `task-differs`."""
+    first = runners[-1]
+    for one in runners:
+        if one.predictor.bundle.task_name != first.predictor.bundle.task_name:
+            what = (
+                f"{one.name} is a model of {one.predictor.bundle.task_name}, "
+                f"{first.name} of {first.predictor.bundle.task_name}: no figure compares them"
+            )
+            raise InvalidError("task-differs", what)
+    return first.predictor.bundle.task
+
+
+def _answers(predictor: Predictor, samples: Iterator[Sample]) -> list[Prediction | None]:
+    """None where the model refuses."""
+    found = predictor.predict_many(samples)
+    return [answer if isinstance(answer, Prediction) else None for answer in found]
 
 
 def raw(root: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Sample]:
@@ -67,17 +87,6 @@ def raw(root: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Sample]:
     for row in rows:
         image, audio = (_bytes(root, row, modality) for modality in ("image", "audio"))
         yield Sample(image, row["text"], audio)
-
-
-def probabilities(predictor: Predictor, samples: Iterator[Sample], index: dict[str, int]) -> Floats:
-    """(N, K), label by label in the columns that `index` says; a row of zeros where the model refuses."""
-    columns = [index[label] for label in predictor.bundle.labels]
-    rows = []
-    for answer in predictor.predict_many(samples):
-        rows.append(np.zeros(len(index)))
-        if isinstance(answer, Prediction):
-            rows[-1][columns] = list(answer.probabilities.values())
-    return np.array(rows)
 
 
 def latencies(predictors: Sequence[Predictor], samples: Sequence[Sample]) -> list[float]:

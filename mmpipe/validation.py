@@ -5,12 +5,11 @@ from itertools import combinations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmpipe import batches
-from mmpipe.calibration import fit_temperature
 from mmpipe.model.network import Network
 from mmpipe.runtime import Runtime
+from mmpipe.tasks.task import Held, Output, Task
 
 BATCH = 256
 TRUST = (0.05, 3.0)
@@ -18,37 +17,38 @@ TRUST = (0.05, 3.0)
 PULL = 0.05
 
 
-def score(model: Network, data: batches.Dataset, machine: Runtime) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and targets (N,) of a whole dataset, in its order, on its device."""
+def score(model: Network, data: batches.Dataset, machine: Runtime) -> Held:
+    """What a model makes of a whole dataset, in its order, on its device."""
     model.eval()
-    logits, rows = [], np.arange(len(data))
+    found, rows = [], np.arange(len(data))
+    if len(data) == 0:
+        none, nobody = torch.zeros(0, model.outputs), torch.zeros(0, dtype=torch.bool)
+        single = dict.fromkeys(model.modalities, none)
+        return Held(Output(none, single), data.target, dict.fromkeys(model.modalities, nobody))
     with torch.no_grad(), machine.autocast():
         for part in batches.chunks(rows, BATCH):
-            logits.append(model(data.batch(part).to(machine.device)).logits)
-    return torch.cat(logits), data.target.to(machine.device)
+            batch = data.batch(part).to(machine.device)
+            found.append((model(batch), batch.present))
+    logits = torch.cat([output.logits for output, _ in found])
+    single = {m: torch.cat([output.by_modality[m] for output, _ in found]) for m in model.modalities}
+    present = {m: torch.cat([here[m] for _, here in found]) for m in model.modalities}
+    return Held(Output(logits, single), data.target.to(machine.device), present)
 
 
-def measure(logits: Tensor, target: Tensor) -> dict[str, float]:
-    """Accuracy and cross-entropy, as it is and at the temperature that suits it best."""
-    wide = logits.double()
-    temperature = fit_temperature(wide.cpu().numpy(), target.cpu().numpy())
-    found = {
-        "val_accuracy": (logits.argmax(1) == target).double().mean(),
-        "val_loss": functional.cross_entropy(wide, target),
-        "val_loss_calibrated": functional.cross_entropy(wide / temperature, target),
-    }
-    return {name: round(float(value), 6) for name, value in found.items()}
+def measure(task: Task, held: Held) -> dict[str, float]:
+    """The task's own figures, named `val_…`."""
+    return task.validate(held)
 
 
 def fit_trust(network: Network, data: batches.Dataset, machine: Runtime) -> None:
-    """Set how much each modality counts beside others: the least cross-entropy on held-out `data`.
+    """Set how much each modality counts beside others: the least loss on held-out `data`.
 
     A weak modality that is sure of what it learnt by heart would outvote the others. Every subset of two or
     more modalities has a say, all of them together the most; a weak pull to 1 keeps few samples from deciding
     much. The scales hold the temperature of those subsets too.
     """
     names = network.modalities
-    if len(names) < 2 or len(data) == 0:
+    if len(names) < 2 or len(data) == 0 or not network.task.fuses:
         return
     network.eval()
     with torch.no_grad():
@@ -66,7 +66,7 @@ def fit_trust(network: Network, data: batches.Dataset, machine: Runtime) -> None
             for z, part in zip(pooled, parts, strict=True):
                 present = {m: part.present[m] & (m in subset) for m in names}
                 logits = network.decode(z, present).logits
-                total = total + share * functional.cross_entropy(logits, part.target, reduction="sum")
+                total = total + share * network.task.each(logits, part.target).sum()
         total.backward(inputs=[logs])  # type: ignore[no-untyped-call]
         return total
 

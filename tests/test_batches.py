@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import batches, paths, schema, tables
+from mmpipe import batches, paths, schema, tables, targets
 from mmpipe.errors import InvalidError, VerificationError
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
@@ -16,8 +16,8 @@ def workspace(tmp_path, monkeypatch):
     return tiny.write(tmp_path)
 
 
-def load(split="train", labels=tiny.LABELS):
-    return batches.load(FEATURES, paths.SPLITS, split, labels=labels)
+def load(split="train", coding=tiny.CODING):
+    return batches.load(FEATURES, paths.SPLITS, split, coding=coding)
 
 
 @pytest.mark.parametrize("split", schema.SPLITS)
@@ -131,7 +131,7 @@ def test_only_absent_samples_can_be_batched():
 
 def test_a_target_without_train_samples_is_named(workspace):
     with pytest.raises(InvalidError, match=r"split-too-few.*'tenor'"):
-        load(labels=["bass"])
+        load(coding=targets.Coding("label", ("bass",)))
 
 
 def test_values_that_do_not_fit_the_shape_are_refused(tmp_path, workspace):

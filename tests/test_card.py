@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from mmpipe import card, scorecard
+from mmpipe import card, findings, label_findings, scorecard
 
 CONFIG = {
     "architecture": {"modalities": ["audio", "image"]},
@@ -30,6 +30,28 @@ TEST = {
         "audio+image": {**ONE, "accuracy": 0.75},
     },
 }
+TOLD = {
+    "says": "One label out of 2",
+    "kind": "label",
+    "index": [
+        {"type": "accuracy", "name": "accuracy", "value": 0.75},
+        {"type": "f1", "name": "macro F1", "value": 0.7},
+        {"type": "ece", "name": "expected calibration error", "value": 0.05},
+    ],
+    "headline": [findings.tile("Accuracy", 0.75, "share", low=0.5, high=0.9)],
+    "verdict": "One modality: nothing is fused",
+    "sections": [
+        findings.section(
+            "modalities",
+            "What each modality adds",
+            "",
+            label_findings.subsets(
+                TEST | {"samples_left_out": 1}, {"accuracy": "accuracy", "macro_f1": "macro F1"}, "share"
+            ),
+        ),
+        findings.section("classes", "Classes", "", [label_findings.per_class(TEST)]),
+    ],
+}
 ROWS = {"rows_in": 30, "rows_ok": 27, "rows_quarantined": 2, "rows_duplicates": 1}
 SPLIT = {"samples": {"train": 5, "val": 2, "test": 20}, "groups": 25}
 
@@ -37,7 +59,7 @@ SPLIT = {"samples": {"train": 5, "val": 2, "test": 20}, "groups": 25}
 @pytest.fixture
 def text():
     train = {"parameters": 1234, "multiply_adds": 5678}
-    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, train, ROWS, SPLIT, 4321))
+    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, TOLD, train, ROWS, SPLIT, 4321))
 
 
 def test_the_head_is_a_model_index(text):
@@ -54,6 +76,7 @@ def test_it_tells_subsets_contribution_rows_and_cost(text):
     assert "30 rows in, 27 good, 2 put aside, 1 duplicates" in text
     assert "1,234 parameters, 5,678 multiply-adds" in text and "4,321 bytes" in text
     assert scorecard.verdict(TEST).capitalize() in text
+    assert "| Accuracy | 0.750 | 0.500 – 0.900 |" in text
 
 
 def test_a_label_cannot_write_into_the_page(text):
@@ -62,8 +85,6 @@ def test_a_label_cannot_write_into_the_page(text):
 
 
 def test_the_same_facts_give_the_same_text(text):
-    facts = json.loads(json.dumps([CONFIG, TEST, ROWS, SPLIT]))
+    facts = json.loads(json.dumps([CONFIG, TEST, TOLD, ROWS, SPLIT]))
     train = {"multiply_adds": 5678, "parameters": 1234}
-    assert text == card.render(
-        card.Facts("fusion", "it's: mine", facts[0], facts[1], train, facts[2], facts[3], 4321)
-    )
+    assert text == card.render(card.Facts("fusion", "it's: mine", *facts[:3], train, *facts[3:], 4321))

@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics import log_loss
 
 from mmpipe.tasks import classify
-from mmpipe.tasks.classify import Output
+from mmpipe.tasks.classify import TASK, Rule
+from mmpipe.tasks.task import Output, Wishes
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
 TARGET = torch.tensor([0, 2])
@@ -14,24 +15,23 @@ EVERYWHERE = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, F
 
 
 def test_the_loss_is_sklearns_cross_entropy():
-    found = classify.loss(Output(LOGITS, {}), TARGET, {})
-    assert float(found) == pytest.approx(
-        log_loss(TARGET, LOGITS.double().softmax(1), labels=[0, 1, 2]), rel=1e-6
-    )
+    found = TASK.losses(Output(LOGITS, {}), TARGET, {}, Rule())
+    wanted = log_loss(TARGET, LOGITS.double().softmax(1), labels=[0, 1, 2])
+    assert float(found["task"]) == pytest.approx(wanted, rel=1e-6)
+    assert found.keys() == {"task"}
 
 
-def test_the_auxiliary_loss_counts_only_samples_that_have_the_modality():
-    plain = classify.loss(Output(LOGITS, {}), TARGET, {})
+def test_a_modalitys_own_loss_counts_only_samples_that_have_it():
     output = Output(LOGITS, {"text": torch.zeros(2, 3), "audio": torch.zeros(2, 3)})
-    found = classify.loss(output, TARGET, EVERYWHERE, auxiliary=0.5)
-    assert float(found - plain) == pytest.approx(0.5 * math.log(3) * (1 + 0.5), rel=1e-5)
+    found = TASK.losses(output, TARGET, EVERYWHERE, Rule())
+    assert float(found["text"]) == pytest.approx(math.log(3), rel=1e-6)
+    assert float(found["audio"]) == pytest.approx(math.log(3) / 2, rel=1e-6)
 
 
-def test_one_modality_has_no_auxiliary_loss():
-    output = Output(LOGITS, {"text": torch.zeros(2, 3)})
-    assert classify.loss(output, TARGET, EVERYWHERE, auxiliary=9.0) == classify.loss(
-        output, TARGET, EVERYWHERE
-    )
+def test_the_rule_weighs_rare_classes_and_smooths():
+    rule = TASK.rule(torch.tensor([0, 0, 0, 1]), Wishes("inverse", 0.1), outputs=2)
+    assert rule.weights.tolist() == pytest.approx([2 / 3, 2.0])
+    assert rule.label_smoothing == 0.1
 
 
 def test_class_weights_are_one_on_average_over_the_samples_and_rarer_weighs_more():
@@ -43,10 +43,3 @@ def test_class_weights_are_one_on_average_over_the_samples_and_rarer_weighs_more
     inverse = classify.class_weights(counts, kind="inverse")
     np.testing.assert_allclose(inverse * counts, [100 / 3] * 3, rtol=1e-6)
     assert classify.class_weights(counts, kind="none") is None
-
-
-def test_probabilities_sum_to_one_and_a_high_temperature_flattens_them():
-    sharp, flat = classify.probabilities(LOGITS, 1.0), classify.probabilities(LOGITS, 10.0)
-    torch.testing.assert_close(sharp.sum(1), torch.ones(2))
-    assert (flat.max(1).values < sharp.max(1).values).all()
-    assert torch.equal(flat.argmax(1), sharp.argmax(1))

@@ -8,7 +8,7 @@ import tiny_bundle
 import torch
 from typer.testing import CliRunner
 
-from mmpipe import paths
+from mmpipe import metrics, paths
 from mmpipe.cli import app
 from mmpipe.contribution import shapley
 from mmpipe.errors import InvalidError, UsageError
@@ -69,7 +69,9 @@ def of_nothing(predictor):
     pooled = {m: torch.zeros(1, network.dim) for m in network.modalities}
     absent = {m: torch.zeros(1, dtype=torch.bool) for m in network.modalities}
     with torch.inference_mode():
-        return predictor.bundle.probabilities(network.decode(pooled, absent).logits)[0].tolist()
+        return metrics.softmax(network.decode(pooled, absent).logits.numpy(), predictor.bundle.temperature)[
+            0
+        ].tolist()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -10,7 +10,7 @@ import pytest
 import tiny_bundle
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
-from tiny_bundle import LABELS
+from tiny_bundle import CODING, LABELS
 
 from mmpipe import batches, evaluate, metrics, paths, schema, scorecard, tables
 from mmpipe.errors import InvalidError
@@ -53,7 +53,7 @@ def test_every_subset_is_named_once():
 
 def test_subsets_equal_data_without_the_other_modalities(root, bundle, features, scores):
     """Hiding after encoding against features that never were there, one sample at a time."""
-    dataset = batches.load(features, root / paths.SPLITS, "test", labels=LABELS)
+    dataset = batches.load(features, root / paths.SPLITS, "test", coding=CODING)
     assert list(scores.logits) == scorecard.subsets_of(schema.MODALITIES)
     for subset, found in scores.logits.items():
         shown = subset.split("+")

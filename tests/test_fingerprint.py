@@ -22,6 +22,7 @@ USED = {
     "params": {"Params", "Split", "load"},
     "rules": set(),
     "section": set(),
+    "sense": set(),
     "yaml_text": set(),
 }
 """What stages use of the modules left out. Before you add a name: can it change what a stage writes?"""
@@ -159,7 +160,12 @@ def package(tmp_path):
 
 
 def stages_of(site):
-    return {stage: fingerprint.of_modules(*code.modules(stage), site=site) for stage in code.SECTIONS}
+    return {
+        stage: fingerprint.of_modules(
+            *code.modules(stage, "classify"), site=site, without=code.JUDGES.get(stage, ())
+        )
+        for stage in code.SECTIONS
+    }
 
 
 EXTRACTS = {"extract_audio", "extract_image", "extract_text"}
@@ -175,7 +181,10 @@ EXTRACTS = {"extract_audio", "extract_image", "extract_text"}
         ("features/store.py", EXTRACTS),
         ("worker.py", EXTRACTS | {"ingest"}),
         ("train.py", {"train"}),
-        ("scorecard.py", {"evaluate", "bundle", "report"}),
+        ("scorecard.py", {"evaluate"}),
+        ("label_findings.py", {"evaluate"}),
+        ("findings.py", {"evaluate", "bundle", "report"}),
+        ("tasks/classify.py", {"train", "evaluate"}),
         ("errors.py", {*code.SECTIONS}),
         ("files.py", {*code.SECTIONS}),
         *[(f"{name.replace('.', '/')}.py", set()) for name in fingerprint.LEFT_OUT],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpipe import gate
+from mmpipe import guards
 from mmpipe.errors import InvalidError
 from mmpipe.gate import Contender, HeldOut, Thresholds, judge
 
@@ -81,7 +81,7 @@ def test_a_clear_gain_is_promoted():
     assert len(verdict.reasons) == 5
 
 
-@pytest.mark.parametrize("metric", gate.MEASURES)
+@pytest.mark.parametrize("metric", guards.LABELS.measures)
 @pytest.mark.parametrize("rule", ["better", "not_worse"])
 def test_equal_models_pass_only_where_not_worse_is_asked(metric, rule):
     right = first(60, 100)
@@ -92,7 +92,7 @@ def test_equal_models_pass_only_where_not_worse_is_asked(metric, rule):
     assert f"{metric} is {word}: " in verdict.reasons[0]
 
 
-@pytest.mark.parametrize("metric", gate.MEASURES)
+@pytest.mark.parametrize("metric", guards.LABELS.measures)
 def test_a_clear_loss_is_refused_by_either_rule(metric):
     for rule in ("better", "not_worse"):
         verdict = fight(first(80, 100), first(40, 100), asked=loose(metric=metric, rule=rule, alpha=0.05))
@@ -231,11 +231,11 @@ def test_a_label_that_the_champion_lacks_counts_as_wrong_for_it():
     target = np.array([0] * 40 + [2] * 20)
     right = np.concatenate([first(30, 40), first(15, 20)])
     old, new = contender("old", right, target), contender("new", right, target)
-    chances = old.probabilities.copy()
+    chances = old.answers.copy()
     chances[:, 2] = 0  # it never heard of cats
     verdict = judge(
         held_out(target),
-        replace(old, probabilities=chances / chances.sum(axis=1, keepdims=True), known=LABELS[:2]),
+        replace(old, answers=chances / chances.sum(axis=1, keepdims=True), known=LABELS[:2]),
         new,
         ASKED,
     )
@@ -254,7 +254,7 @@ def test_a_label_that_the_challenger_lacks_shows_in_its_recall():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
-@pytest.mark.parametrize("metric", gate.MEASURES)
+@pytest.mark.parametrize("metric", guards.LABELS.measures)
 def test_no_answer_never_wins(bad, metric):
     """NaN compares false with everything, so that no resample would count against it."""
     target = np.zeros(50, int)
@@ -262,7 +262,7 @@ def test_no_answer_never_wins(bad, metric):
     verdict = judge(
         held_out(target),
         old,
-        replace(new, probabilities=np.full((50, 3), bad)),
+        replace(new, answers=np.full((50, 3), bad)),
         replace(ASKED, metric=metric),
     )
     assert "rule" in verdict.figures["refused_by"]
@@ -301,19 +301,19 @@ SOME = settings(max_examples=30, deadline=None)
 
 
 @SOME
-@given(st.integers(0, 1000), st.randoms(use_true_random=False), st.sampled_from(list(gate.MEASURES)))
+@given(st.integers(0, 1000), st.randoms(use_true_random=False), st.sampled_from(list(guards.LABELS.measures)))
 def test_the_order_of_samples_does_not_matter(seed, random, metric):
     test, old, new = made(seed)
     order = list(range(60))
     random.shuffle(order)
     moved = replace(test, target=test.target[order], group=test.group[order])
-    old_moved, new_moved = (replace(one, probabilities=one.probabilities[order]) for one in (old, new))
+    old_moved, new_moved = (replace(one, answers=one.answers[order]) for one in (old, new))
     asked = replace(ASKED, metric=metric, resamples=200)
     assert judge(moved, old_moved, new_moved, asked).as_json() == judge(test, old, new, asked).as_json()
 
 
 @SOME
-@given(st.integers(0, 1000), st.sampled_from(list(gate.MEASURES)))
+@given(st.integers(0, 1000), st.sampled_from(list(guards.LABELS.measures)))
 def test_no_two_models_are_each_better_than_the_other(seed, metric):
     test, old, new = made(seed)
     asked = replace(ASKED, metric=metric, resamples=200)
@@ -347,7 +347,7 @@ def test_how_often_it_promotes(simulation, kind, count, least, most):
     """On 132 samples. 10 of 200 equal models is alpha; the bands hold what this numpy's streams give."""
     asked = replace(ASKED, resamples=200)
     made_pairs = list(simulation.pairs(kind, samples=132, count=count))
-    right = [old.probabilities.argmax(axis=1) == test.target for test, old, _ in made_pairs]
+    right = [old.answers.argmax(axis=1) == test.target for test, old, _ in made_pairs]
     assert np.mean(right) == pytest.approx(0.62, abs=0.02)
     promoted = sum(judge(*pair, asked).promote for pair in made_pairs)
     assert least <= promoted <= most

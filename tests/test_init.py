@@ -8,7 +8,7 @@ import pytest
 from media import png, wav
 from typer.testing import CliRunner
 
-from mmpipe import init, params
+from mmpipe import guess, init, params
 from mmpipe.cli import app
 from mmpipe.errors import InvalidError, UsageError
 
@@ -68,6 +68,21 @@ def test_table_makes_a_workspace_that_fits_it(tmp_path, source):
     made_by(root, "git", "add", "-A")
     made_by(root, sys.executable, "-m", "dvc", "add", "-q", "data/raw")  # nothing of it is in git
     assert "?? data/raw.dvc" in made_by(root, "git", "status", "--short", "-uall")
+
+
+def test_a_target_of_numbers_with_fractions_is_a_regression(tmp_path, source, no_programs):
+    made = init.init(tmp_path / "w", source=source / "rows.csv", target="grams")
+    found = params.load(tmp_path / "w" / "params.yaml")
+    assert (found.model.task, found.data.target, found.data.columns.target) == ("regress", "number", "grams")
+    assert found.train.label_smoothing == 0 and "the target is a number" in made.notes[0]
+
+
+@pytest.mark.parametrize(
+    "cells", [["1", "2"] * 20, ["0.5", "1.5"] * 20, [f"{n}" for n in range(40)], ["a", "0.5"]]
+)
+def test_few_or_whole_numbers_are_names_of_classes(cells):
+    assert guess.task(cells) == {}
+    assert guess.task([*(f"{n}.5" for n in range(11))])["model"] == {"task": "regress"}
 
 
 def made_by(folder, *command):

@@ -22,6 +22,8 @@ from mmpipe.commands.predict import predict
 from mmpipe.errors import UsageError
 from mmpipe.predict import Refusal, Sample, load
 from mmpipe.predict_table import predict_table
+from mmpipe.tasks.classify import TASK
+from mmpipe.tasks.task import Decoding
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def manifest(workspace):
     return root / "raw" / "rows.csv"
 
 
+SHAPE = module.Shape(TASK.fields(Decoding(LABELS)), LABELS)
 COLUMNS = {
     "id": "id",
     "image": "image",
@@ -165,7 +168,7 @@ def parts(count, then):
     row = {"prediction": "voice", "confidence": 0.5, "modalities": "text", "probabilities": [0.2, 0.3, 0.5]}
     for part in range(count):
         rows = [{"id": f"{part}-{n}", **row} for n in range(250)]
-        yield pa.Table.from_pylist(rows, module._schema(LABELS))
+        yield pa.Table.from_pylist(rows, module._schema(SHAPE))
     then()
 
 
@@ -179,7 +182,7 @@ def test_what_is_predicted_goes_to_the_disk_at_once_and_appears_at_the_end(tmp_p
         assert temporary.stat().st_size > 10_000
         assert out.read_text() == "old"
 
-    module.WRITERS[ending](out, parts(70, look), LABELS)
+    module.WRITERS[ending](out, parts(70, look), SHAPE)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     if ending == ".parquet":
         assert pq.ParquetFile(out).num_row_groups == 3
@@ -196,7 +199,7 @@ def test_a_run_that_breaks_off_leaves_the_old_output(tmp_path, ending):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        module.WRITERS[ending](tmp_path / f"out{ending}", parts(40, fail), LABELS)
+        module.WRITERS[ending](tmp_path / f"out{ending}", parts(40, fail), SHAPE)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {f"out{ending}": "old"}
 
 

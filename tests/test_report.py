@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import soundfile
 
 from mmpipe import charts, embed, report, schema, scorecard
 from mmpipe.errors import NotFoundError, SampleError
+from mmpipe.tasks.classify import TASK
+from mmpipe.tasks.task import Asked, Decoding
 
 EVIL = '<script>alert("x")</script>'
 BIDI = "safe\u202etxt.exe\u2066"
@@ -81,17 +82,24 @@ def inputs(tmp_path_factory) -> report.Inputs:
     codes = ["image-damaged", "image-damaged", "row-duplicate"]
     rows = [aside | {"row": n, "code": code} for n, code in enumerate(codes)]
     found = scorecard.measure(test, LABELS, temperature=1.7, resamples=100, bins=15)
+    decoding = Decoding(LABELS, 1.7)
+    told = TASK.findings(found, TASK.predictions([val, test], decoding), decoding)
     steps = [float(n) for n in range(5)]
     return report.Inputs(
         root=root,
         samples=samples,
         quarantine=pa.Table.from_pylist(rows, schema.QUARANTINE),
         splits=splits,
-        predictions=scorecard.predictions([val, test], LABELS, temperature=1.7),
+        findings=json.loads(json.dumps(told)),
         evaluation=json.loads(json.dumps(found)),
         training={"epochs": 5, "val_loss": 0.5},
         curves={"train_loss": (steps, steps), "val_loss": (steps, steps), "learning_rate": (steps, steps)},
-        config={"labels": LABELS, "data_sha256": "ab12", "params": {"train": {"lr": 0.001, "note": EVIL}}},
+        config={
+            "architecture": {"modalities": list(schema.MODALITIES)},
+            "labels": LABELS,
+            "data_sha256": "ab12",
+            "params": {"train": {"lr": 0.001, "note": EVIL}},
+        },
     )
 
 
@@ -173,16 +181,18 @@ def test_same_inputs_same_bytes(page, inputs):
     assert not re.search(r"20\d\d-\d\d-\d\d", page)
 
 
-def test_the_calibration_is_drawn_in_the_bins_it_was_measured_in(inputs):
-    def drawn(bins):
-        return report._test_charts(replace(inputs, evaluation=inputs.evaluation | {"calibration_bins": bins}))
+def test_the_calibration_is_drawn_in_the_bins_it_was_measured_in():
+    rng = np.random.default_rng(0)
+    test = scores(rng, 60)
+    decoding = Decoding(LABELS, 1.7)
 
     def steps(bins):  # of the histogram: one up or down and one along for each bin
-        [line] = re.findall(r'd="(M[^"]*)"[^>]*stroke-width: 1.4', drawn(bins)["reliability"])[:1]
+        found = TASK.measure(test, decoding, Asked(20, bins))
+        told = TASK.findings(found, TASK.predictions([test], decoding), decoding)
+        [part] = [part for part in told["sections"] if part["key"] == "calibration"]
+        [line] = re.findall(r'd="(M[^"]*)"[^>]*stroke-width: 1.4', report.draw(part["blocks"][0]))[:1]
         return line.count("L")
 
-    assert inputs.evaluation["calibration_bins"] == 15
-    assert drawn(15)["reliability"] == report._test_charts(inputs)["reliability"]
     assert steps(15) - steps(4) == 2 * 11
 
 
@@ -195,11 +205,16 @@ def test_every_picture_and_chart_has_a_name(page):
 
 
 def test_gallery_shows_the_surest(inputs):
-    for right in (True, False):
-        shown = report.gallery.choose(inputs.predictions, inputs.samples, inputs.root, right=right, count=4)
-        rows = [r for r in inputs.predictions.to_pylist() if r["split"] == "test"]
-        wanted = [r["confidence"] for r in rows if (r["prediction"] == r["target"]) == right]
-        assert [item.confidence for item in shown] == sorted(wanted, reverse=True)[:4]
+    rng = np.random.default_rng(0)
+    decoding = Decoding(LABELS, 1.7)
+    rows = [r for r in TASK.predictions([scores(rng, 60)], decoding).to_pylist() if r["split"] == "test"]
+    for part in inputs.findings["exhibits"]:
+        shown = report.gallery.choose(part["items"], inputs.samples, inputs.root, count=4)
+        some = [r for r in rows if (r["prediction"] == r["target"]) == part["good"]]
+        surest = sorted(some, key=lambda r: (-r["confidence"], r["id"]))[:4]
+        assert [item.id for item in shown] == [r["id"] for r in surest]
+        assert [item.note for item in shown] == [f"{100 * r['confidence']:.1f} %" for r in surest]
+        assert all((item.actual is None) == part["good"] for item in shown)
         assert any(item.picture for item in shown) and any(item.sound for item in shown)
 
 
@@ -229,7 +244,8 @@ def test_visible_keeps_scripts_and_marks_tricks():
 
 
 def test_a_file_that_is_gone_is_said(inputs, tmp_path):
-    shown = report.gallery.choose(inputs.predictions, inputs.samples, tmp_path, right=True, count=4)
+    items = [item for part in inputs.findings["exhibits"] for item in part["items"]]
+    shown = report.gallery.choose(items, inputs.samples, tmp_path, count=8)
     assert any(item.picture_note and "does not exist" in item.picture_note for item in shown)
 
 

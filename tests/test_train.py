@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import signal
 from dataclasses import replace
 from functools import cache
@@ -11,6 +13,7 @@ from mmpipe import augment, batches, params, paths, runtime, schema, train, vali
 from mmpipe.errors import MmpipeError
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
+from mmpipe.stages import code
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -42,7 +45,7 @@ def data(folder, monkeypatch):
 
 def load():
     return tuple(
-        batches.load(FEATURES, paths.SPLITS, split, labels=tiny.LABELS) for split in ("train", "val")
+        batches.load(FEATURES, paths.SPLITS, split, coding=tiny.CODING) for split in ("train", "val")
     )
 
 
@@ -99,8 +102,8 @@ def test_the_same_arguments_give_the_same_bits_and_another_seed_others(data, who
 def test_it_learns_and_leaves_the_weights_of_the_best_epoch(data, tmp_path):
     _, progress, network = fit(data, replace(SETTINGS, epochs=6), States(tmp_path, "k"))
     assert progress.history[-1]["val_accuracy"] >= 0.9
-    logits, target = validation.score(network, data[1], runtime.select(precision="fp32", threads=1))
-    found = validation.measure(logits, target)
+    held = validation.score(network, data[1], runtime.select(precision="fp32", threads=1))
+    found = validation.measure(network.task, held)
     assert found["val_loss"] == pytest.approx(progress.history[progress.best_epoch]["val_loss"], abs=1e-4)
 
 
@@ -195,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_keeps_the_last_good_state(d
 
 def test_without_improvement_it_stops_after_patience_with_the_best_weights(data, tmp_path, monkeypatch):
     flat = dict.fromkeys(("val_accuracy", "val_loss", "val_loss_calibrated"), 0.5)
-    monkeypatch.setattr(validation, "measure", lambda logits, target: flat)
+    monkeypatch.setattr(validation, "measure", lambda *_: flat)
     weights, progress, _ = fit(data, replace(SETTINGS, epochs=9, patience=2), States(tmp_path, "k"))
     assert (progress.best_epoch, progress.epoch) == (0, 3)
     newest = States(tmp_path, "k").load()[0]
@@ -217,7 +220,7 @@ def test_without_patience_all_epochs_are_done_and_the_last_weights_kept(data, tm
 
 
 def test_without_validation_samples_the_last_epoch_counts(data, tmp_path, monkeypatch, folder):
-    empty = batches.load(FEATURES, paths.SPLITS, "nothing", labels=tiny.LABELS)
+    empty = batches.load(FEATURES, paths.SPLITS, "nothing", coding=tiny.CODING)
     _, progress, _ = fit((data[0], empty), SETTINGS, States(tmp_path, "k"))
     assert progress.best_epoch == SETTINGS.epochs - 1
 
@@ -230,7 +233,9 @@ def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
     validation.fit_trust(network, data[1], machine)
     trust = dict(zip(network.modalities, network.trust.tolist(), strict=True))
     assert trust["audio"] < 0.3 < max(trust.values())
-    assert validation.measure(*validation.score(network, data[1], machine))["val_accuracy"] >= 0.8
+    assert (
+        validation.measure(network.task, validation.score(network, data[1], machine))["val_accuracy"] >= 0.8
+    )
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
@@ -245,3 +250,22 @@ def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     first, progress, _ = fit(data, SETTINGS, States(tmp_path / "a", "k"), precision="auto")
     again, _, _ = fit(data, SETTINGS, States(tmp_path / "b", "k"), precision="auto")
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("task", ["classify"])
+def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, monkeypatch, task):
+    """The modules that the fingerprint of `train` leaves out: with all of them broken, the same bits."""
+    whole = fit(data, replace(SETTINGS, epochs=1), States(tmp_path / "a", "k"))[0]
+    broken = 0
+    for name in code.JUDGES["train"]:
+        module = importlib.import_module(f"mmpipe.{name}")
+        for key, value in vars(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__:
+                monkeypatch.setattr(module, key, lambda *_, key=key, **__: pytest.fail(f"{key} was called"))
+                broken += 1
+    assert broken > 40
+    _, _, network = fit(data, replace(SETTINGS, epochs=1), States(tmp_path / "b", "k"))
+    assert same(whole, network.state_dict())
+    machine = runtime.select(precision="fp32", threads=1)
+    validation.fit_trust(network, data[1], machine)
+    network.task.fit(validation.score(network, data[1], machine), tiny.CODING)

@@ -69,7 +69,7 @@ def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monk
     monkeypatch.chdir(workspace(tmp_path / "w"))
     shutil.rmtree(paths.features("audio"))
     with pytest.raises(InvalidError, match=r"split-too-few .* has no train sample with audio, for which"):
-        train_stage._data(tiny.LABELS, ["audio"])
+        train_stage._data(tiny.CODING, ["audio"])
 
 
 def other_version(site, name, version):

@@ -83,7 +83,7 @@ def test_probabilities_are_those_of_evaluate(made):
     scores = evaluate.score(bundle, features, root / paths.SPLITS, "test", batch_size=256)
     chances = metrics.softmax(scores.logits[scores.full], bundle.temperature)
     columns = [test.labels.index(label) for label in bundle.labels]
-    assert fusion.probabilities[:, columns] == pytest.approx(chances, abs=1e-5)
+    assert fusion.answers[:, columns] == pytest.approx(chances, abs=1e-5)
     assert [test.labels[n] for n in test.target] == [bundle.labels[n] for n in scores.target]
     assert test.group.tolist() == scores.group.tolist()
     assert fusion.bundle_sha256 == bundle.digest
@@ -94,9 +94,9 @@ def test_a_model_without_a_samples_modality_has_no_answer(made):
     root, samples = made
     held_out = testset.read(root)
     test, [fusion, text] = trial.run(root, held_out, runners(root, "fusion", "text"))
-    silent = ~text.probabilities.any(axis=1)
+    silent = ~text.answers.any(axis=1)
     assert silent.tolist() == ["text" not in samples[row["id"]] for row in held_out.rows]
-    assert 0 < silent.sum() < len(silent) and fusion.probabilities.any(axis=1).all()
+    assert 0 < silent.sum() < len(silent) and fusion.answers.any(axis=1).all()
     verdict = gate.judge(test, fusion, text, gate.Thresholds(resamples=200))
     assert verdict.figures["challenger"]["unanswered"] == silent.sum()
     assert 0 < text.latency_ms < 5000 and 0 < fusion.latency_ms < 5000
@@ -110,8 +110,8 @@ def test_labels_of_all_are_aligned(workspace):
     tables.write_rows(paths.SPLITS, splits, schema.SPLIT)
     test, [fusion] = trial.run(workspace, testset.read(workspace), runners(workspace, "fusion"))
     assert test.labels == ["=tenor", "alto", "bass", "voice"]
-    assert fusion.probabilities[:, 1].tolist() == [0] * len(test.target)
-    assert fusion.probabilities.sum(axis=1) == pytest.approx(1)
+    assert fusion.answers[:, 1].tolist() == [0] * len(test.target)
+    assert fusion.answers.sum(axis=1) == pytest.approx(1)
     assert len(rows) == len(splits)
     reasons = gate.judge(test, None, fusion, gate.Thresholds()).reasons
     count = sum(row["split"] == "test" and row["target"] == "alto" for row in splits)
@@ -224,6 +224,7 @@ def test_a_bundle_knows_the_test_set_it_was_judged_on(workspace):
     for name, values in {**metrics_of, "train": {"parameters": 1, "multiply_adds": 2}}.items():
         (paths.METRICS / f"{name}.json").parent.mkdir(exist_ok=True)
         (paths.METRICS / f"{name}.json").write_text(json.dumps(values))
+    paths.FINDINGS.write_text(json.dumps(test_card.TOLD))
     bundle_stage.main()
     told = json.loads(call("--champion", "models/fusion", "--json").stdout)
     assert told["figures"]["test_set"] == "same"

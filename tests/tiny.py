@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmpipe import paths, schema, tables
+from mmpipe import paths, schema, tables, targets
 from mmpipe.features import text
 
 SIZE, N_MELS, VOCAB = 16, 8, 300
 LABELS = ["bass", "tenor"]
+CODING = targets.Coding("label", tuple(LABELS))
 
 
 def feature_table(ids, arrays, shape, dtype, **facts):

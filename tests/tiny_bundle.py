@@ -10,12 +10,13 @@ import soundfile
 import tiny
 import torch
 
-from mmpipe import batches, paths, schema, tables
+from mmpipe import batches, paths, schema, tables, targets
 from mmpipe.features import audio, image, text
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import build_model
 
 LABELS = ["bass", "=tenor", "voice"]
+CODING = targets.Coding("label", tuple(LABELS))
 WORDS = ["a low one", "high and thin", "spoken words", "a long sentence about nothing at all", "one", "two"]
 SETTINGS = {
     "audio": {
@@ -102,7 +103,7 @@ def bundle(root: Path, tokenizer: str, modalities: list[str]) -> None:
     architecture |= {"n_mels": 8, "vocab_size": text.vocab_size(tokenizer), "image_flip": False}
     network = build_model(**architecture)
     features = {m: root / paths.features(m) for m in modalities}
-    network.fit_statistics(batches.load(features, root / paths.SPLITS, "train", labels=LABELS))
+    network.fit_statistics(batches.load(features, root / paths.SPLITS, "train", coding=CODING))
     for parameter in network.parameters():  # far from the start, so that every input tells
         torch.nn.init.normal_(parameter, 0, 0.3)
     config = {

@@ -11,7 +11,7 @@ from mmpipe.paths import BUNDLE, PARAMS
 
 CHAMPION = "fusion#prod"
 if TYPE_CHECKING:
-    from mmpipe.gate import Verdict
+    from mmpipe.verdict import Verdict
 
 
 @command("""
@@ -57,7 +57,8 @@ def judged(champion: str, challenger: Path = BUNDLE) -> "Verdict":
         runners.append(trial.Runner(origin.tag if origin else champion, folder, load(folder, device=device)))
     runners.append(trial.Runner(str(challenger), challenger, load(challenger, device=device)))
     test, contenders = trial.run(Path(), testset.read(Path()), runners)
-    return rules.judge(test, contenders[0] if folder else None, contenders[-1], thresholds)
+    task = runners[-1].predictor.bundle.task
+    return rules.judge(test, contenders[0] if folder else None, contenders[-1], thresholds, task.rules)
 
 
 def _folder(champion: str) -> Path | None:

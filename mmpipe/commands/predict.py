@@ -61,25 +61,24 @@ def predict(  # noqa: PLR0913 (the options of one command)
     predictor = load(model, source=source)
     ask = predictor.explain if explain else predictor.predict
     found = ask(image=image, text=text, audio=audio)
-    ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
     if as_json:
-        print_json({**vars(found), "probabilities": dict(ranked)})
+        print_json(vars(found))
     else:
-        used = "+".join(found.modalities)
-        print_lines(
-            [f"{found.label}  (from {used})", *(f"  {chance:6.1%}  {label}" for label, chance in ranked[:5])]
-        )
-        print_lines(_shares(vars(found)) if explain else [])
+        first, *rest = predictor.bundle.task.lines(found)
+        print_lines([f"{first}  (from {'+'.join(found.modalities)})", *rest])
+        share = predictor.bundle.task.kind != "number"
+        print_lines(_shares(vars(found), share=share) if explain else [])
 
 
-def _shares(found: dict[str, Any]) -> list[str]:
-    """What each modality adds to the label's probability, in percentage points."""
-    added = [f"  {100 * share:+6.1f}   {modality}" for modality, share in found["contributions"].items()]
-    return [
-        "what each modality adds, in points:",
-        f"  {100 * found['baseline']:6.1f}   nothing given",
-        *added,
-    ]
+def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
+    """What each modality adds: to a probability in percentage points, else to the number."""
+
+    def told(value: float, sign: str = "") -> str:
+        return f"{100 * value:{sign}6.1f}" if share else f"{value:{sign}9.4g}"
+
+    added = [f"  {told(one, '+')}   {m}" for m, one in found["contributions"].items()]
+    head = "what each modality adds" + (", in points:" if share else ":")
+    return [head, f"  {told(found['baseline'])}   nothing given", *added]
 
 
 def _predict_table(

@@ -21,7 +21,7 @@ def compare(old: Side, new: Side) -> Tree:
         "data": _data,
         "splits": _splits,
         "metrics": _metrics,
-        "classes": lambda a, b: figures.classes(_test(a), _test(b)),
+        "classes": _classes,
         "predictions": _predictions,
         "environment": lambda a, b: versions.environment(a.config(), b.config()),
         "code": lambda a, b: versions.code(a.fingerprints(), b.fingerprints()),
@@ -63,6 +63,13 @@ def _test(side: Side) -> Tree:
     return side.json(paths.METRICS / "evaluate.json")
 
 
+def _classes(old: Side, new: Side) -> list[Tree]:
+    for side in (old, new):
+        if "per_class" not in _test(side):
+            raise NotFoundError("object-missing", "a model without classes", where=side.name)
+    return figures.classes(_test(old), _test(new))
+
+
 def _metrics(old: Side, new: Side) -> list[Tree]:
     """Of the test split under their own names; of training and validation under `train.`."""
     trees = [{**_test(side), "train": side.json(paths.METRICS / "train.json")} for side in (old, new)]
@@ -72,6 +79,11 @@ def _metrics(old: Side, new: Side) -> list[Tree]:
 def _predictions(old: Side, new: Side) -> Tree:
     """Groups are the new side's; without its splits every sample stands alone."""
     tables = [side.table(paths.PREDICTIONS) for side in (old, new)]
+    for side, table in zip((old, new), tables, strict=True):
+        if "confidence" not in table.column_names:
+            raise NotFoundError(
+                "object-missing", "has no predictions that are right or wrong", where=side.name
+            )
     try:
         split = new.table(paths.SPLITS, schema.SPLIT)
         groups = dict(zip(split["id"].to_pylist(), split["group"].to_pylist(), strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 Tree = Mapping[str, Any]
 ABSENT = "–"
-HEADLINES = ("accuracy", "macro_f1", "ece", "nll")
+HEADLINES = ("accuracy", "macro_f1", "micro_f1", "ece", "nll", "mae", "rmse", "r2", "mean_recall")
 """Metrics that are shown even where they do not differ."""
 
 

@@ -95,7 +95,7 @@ def _modality(before: Rows, after: Rows, column: str) -> Numbers:
 
 def _labels(before: Rows, after: Rows) -> Numbers:
     """`shift`: the total variation distance of the two distributions: 0 for the same shares, 1 at most."""
-    old, new = (Counter(row["target"] for row in rows.values()) for rows in (before, after))
+    old, new = (Counter(row["target"] or "" for row in rows.values()) for rows in (before, after))
     names = sorted(old.keys() | new.keys())
     shares = [np.array([of[name] / max(1, of.total()) for name in names]) for of in (old, new)]
     return {

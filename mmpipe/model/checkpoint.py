@@ -10,13 +10,14 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from mmpipe import batches, bundle, files
 from mmpipe.bundle import CONFIG, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.model.network import Network, build_model
-from mmpipe.tasks import classify
+from mmpipe.targets import Coding
+from mmpipe.tasks import task
+from mmpipe.tasks.task import Decoding, Task
 
 FORMAT = 1
 
@@ -34,6 +35,7 @@ class _Architecture(BaseModel):
     n_mels: int = 0
     fusion: Literal["concat"] = "concat"
     image_flip: bool = True
+    task: str = "classify"
 
 
 class _Feature(BaseModel):
@@ -52,14 +54,22 @@ class _Config(BaseModel):
     architecture: _Architecture
     labels: list[str]
     temperature: float = Field(gt=0)
+    decoding: dict[str, Any] = {}
     preprocessing: dict[str, dict[str, Any]]
     features: dict[str, _Feature]
+
+    @property
+    def decoder(self) -> Decoding:
+        """What turns outputs into answers."""
+        return Decoding(self.labels, self.temperature, self.decoding)
 
     def contradiction(self, *, tokenizer: bool) -> str:
         """What in it does not go together, or nothing; `tokenizer`: whether the bundle has one."""
         model, modalities = self.architecture, self.architecture.modalities
-        if len(self.labels) != model.classes or len(set(self.labels)) != model.classes:
-            return f"{len(set(self.labels))} labels for {model.classes} classes"
+        if model.task not in task.names():
+            return f"the unknown task {model.task!r}"
+        if odd := task.load(model.task).contradiction(self.decoder, outputs=model.classes):
+            return odd
         for section in ("preprocessing", "features"):
             if lacking := sorted(set(modalities) - set(getattr(self, section))):
                 return f"a model of {lacking[0]} without {section}.{lacking[0]}"
@@ -83,8 +93,7 @@ class Bundle:
     """
 
     model: Network
-    labels: list[str]
-    temperature: float
+    decoding: Decoding
     preprocessing: dict[str, dict[str, Any]]
     features: dict[str, dict[str, Any]]
     tokenizer: str | None
@@ -98,16 +107,40 @@ class Bundle:
         """Those the model was trained with, sorted."""
         return self.model.modalities
 
+    @property
+    def task(self) -> Task:
+        """What it was trained for."""
+        return self.model.task
+
+    @property
+    def task_name(self) -> str:
+        """As `model.task` in params.yaml has it."""
+        return str(self.config["architecture"].get("task", "classify"))
+
+    @property
+    def labels(self) -> list[str]:
+        """Those it knows, sorted; none of a task without labels."""
+        return self.decoding.labels
+
+    @property
+    def temperature(self) -> float:
+        """Of its softmax."""
+        return self.decoding.temperature
+
+    @property
+    def coding(self) -> Coding:
+        """How targets are numbers for it."""
+        facts = {
+            name: self.decoding.facts[name] for name in ("mean", "deviation") if name in self.decoding.facts
+        }
+        return Coding(self.task.kind, tuple(self.labels), **facts)
+
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]
     ) -> batches.Dataset:
         """Features just extracted, None where absent → a dataset whose batches the model takes."""
         shapes = {m: self.features[m]["shape"] for m in self.modalities}
         return batches.from_arrays(ids, {m: arrays[m] for m in self.modalities if m in arrays}, shapes)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated: (B, K) logits → (B, K), rows sum to 1."""
-        return classify.probabilities(logits, self.temperature)
 
 
 def save_bundle(
@@ -121,7 +154,7 @@ def save_bundle(
 ) -> str:
     """Write the bundle and return its digest; `folder` is replaced whole, at once.
 
-    `config` holds at least labels, task, temperature, preprocessing and features.
+    `config` holds at least labels, temperature, decoding, preprocessing and features.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     contents = {
@@ -148,8 +181,7 @@ def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
     checked = _check(config, folder / CONFIG, tokenizer=TOKENIZER in contents)
     return Bundle(
         model=_build(checked.architecture, contents[WEIGHTS], folder / WEIGHTS).to(device).eval(),
-        labels=checked.labels,
-        temperature=checked.temperature,
+        decoding=checked.decoder,
         preprocessing=checked.preprocessing,
         features={m: feature.model_dump() for m, feature in checked.features.items()},
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmpipe.batches import Batch, Dataset
 from mmpipe.model.encoders import WHITE, AudioCNN, Encoded, ImageCNN, TextGRU
 from mmpipe.model.fusion import FUSIONS
-from mmpipe.tasks.classify import Classify, Output
+from mmpipe.tasks.task import Output, Task, load
 
 
 class Network(nn.Module):
@@ -21,13 +21,14 @@ class Network(nn.Module):
     trust: Tensor
 
     def __init__(
-        self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: Classify, *, dim: int
+        self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: nn.Module, *, dim: int, task: Task
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: encoders[m] for m in sorted(encoders)})
         self.fusion = fusion
         self.head = head
         self.dim = dim
+        self.task = task
         self.register_buffer("trust", torch.ones(len(encoders)))
 
     @property
@@ -41,9 +42,10 @@ class Network(nn.Module):
         return next(self.parameters()).device
 
     @property
-    def classes(self) -> int:
-        """K, the number of labels."""
-        return self.head.classes
+    def outputs(self) -> int:
+        """K, the width of an output: the number of labels, where there are such."""
+        width: int = self.head.outputs  # type: ignore[assignment]  # of every task's head
+        return width
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """{modality: pooled (B, D)}; zeros where absent. The costly part, once for any number of subsets."""
@@ -115,8 +117,12 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     n_mels: int = 0,
     fusion: str = "concat",
     image_flip: bool = True,
+    task: str = "classify",
 ) -> Network:
-    """An untrained network; the arguments are what the bundle records as `architecture`."""
+    """An untrained network; the arguments are what the bundle records as `architecture`.
+
+    `classes`: the width of an output, which the task says: of one or several labels their number.
+    """
     encoders: dict[str, nn.Module] = {}
     if "audio" in modalities:
         encoders["audio"] = AudioCNN(dim, n_mels=n_mels, dropout=dropout)
@@ -125,5 +131,6 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     if "text" in modalities:
         encoders["text"] = TextGRU(dim, vocab_size=vocab_size, dropout=dropout)
     joined = FUSIONS[fusion](sorted(encoders), dim)
-    head = Classify(sorted(encoders), dim, fused_dim=joined.out_dim, classes=classes, dropout=dropout)
-    return Network(encoders, joined, head, dim=dim)
+    learns = load(task)
+    head = learns.head(sorted(encoders), dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)
+    return Network(encoders, joined, head, dim=dim, task=learns)

@@ -10,8 +10,13 @@ TEXTS = ("Bundle-SHA256", "Data-SHA256", "Version", "Action", "Signature")
 """Keys whose value stands there as it is; every other value is JSON on one line."""
 VALUES = ("Metrics", "Gate", "Why")
 VERDICTS = ("promote", "refuse", "none")
-SHOWN = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "samples")
-"""The metrics that a version's tag records."""
+HEADLINES = {"accuracy": "accuracy", "micro_f1": "micro F1", "mae": "MAE", "mean_recall": "mean recall"}
+"""The first figure of each task, and what people call it."""
+SHOWN = (
+    *(f"{name}{end}" for name in HEADLINES for end in ("", "_low", "_high")),
+    *("macro_f1", "map", "rmse", "r2", "recall_at_1", "ece", "samples"),
+)
+"""The metrics that a version's tag records, as far as its task has them."""
 
 
 def write(sentence: str, fields: Mapping[str, Any]) -> str:
@@ -41,12 +46,13 @@ def chosen(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def told(metrics: Mapping[str, float]) -> str:
-    """accuracy 0.606 [0.512, 0.688] on 132 test samples; empty without an accuracy."""
-    if "accuracy" not in metrics:
+    """accuracy 0.606 [0.512, 0.688] on 132 test samples; empty without a headline."""
+    name = next((name for name in HEADLINES if name in metrics), None)
+    if name is None:
         return ""
-    words = f"accuracy {metrics['accuracy']:.3f}"
-    if {"accuracy_low", "accuracy_high"} <= metrics.keys():
-        words += f" [{metrics['accuracy_low']:.3f}, {metrics['accuracy_high']:.3f}]"
+    words = f"{HEADLINES[name]} {metrics[name]:.3f}"
+    if {f"{name}_low", f"{name}_high"} <= metrics.keys():
+        words += f" [{metrics[f'{name}_low']:.3f}, {metrics[f'{name}_high']:.3f}]"
     return words + (f" on {metrics['samples']:.0f} test samples" if "samples" in metrics else "")
 
 

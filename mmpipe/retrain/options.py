@@ -13,8 +13,8 @@ class GateWishes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    metric: Literal["accuracy", "macro_f1", "nll"] | None = None
-    """What must be better, on the test samples."""
+    metric: str | None = None
+    """What must be better on the test samples: accuracy, macro_f1, nll, or another figure of the task."""
     rule: Literal["better", "not_worse"] | None = None
     """`better`: shown to gain more than min_gain; `not_worse`: not shown to lose."""
     min_gain: float | None = None

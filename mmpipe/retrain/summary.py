@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmpipe.registry.messages import HEADLINES
 from mmpipe.retrain.outcome import Outcome
 
 _SHOWN = 5
-_FIGURES = ("accuracy", "macro_f1", "nll", "ece", "latency_ms", "size_bytes")
 
 
 def sentence(outcome: Outcome) -> str:
     """What a commit's first line says."""
     rows = outcome.landed.get("rows", 0)
     said = [f"{rows} new samples" if rows else "no new samples"]
-    accuracy = (outcome.after.get("evaluate") or {}).get("accuracy")
-    said += [f"accuracy {accuracy:.3f}"] if isinstance(accuracy, float) else []
+    found = outcome.after.get("evaluate") or {}
+    name = next((name for name in HEADLINES if isinstance(found.get(name), float)), None)
+    said += [f"{HEADLINES[name]} {found[name]:.3f}"] if name else []
     said += [f"the gate says {outcome.verdict['verdict']}"] if outcome.verdict else []
     return f"Retrain: {', '.join(said)}"
 
@@ -97,9 +98,9 @@ def _metrics(outcome: Outcome) -> Iterator[str]:
     if not new:
         return
     yield from ("", "## Metrics", "", "| on the test samples | champion | new |", "|---|---|---|")
-    for name in _FIGURES:
-        if name in new:
-            yield f"| {name} | {_number((old or {}).get(name))} | {_number(new[name])} |"
+    for name, value in new.items():
+        if isinstance(value, int | float):
+            yield f"| {name} | {_number((old or {}).get(name))} | {_number(value)} |"
 
 
 def _gate(outcome: Outcome) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _add_routes(app: FastAPI, service: Service, *, words: bool) -> None:
 
     @app.post("/predict", openapi_extra={"requestBody": _BODY})
     async def predict(request: Request, explain: bool = False) -> JSONResponse:
-        """A label and its probabilities for any of a picture, a text and a recording."""
+        """What the model says of any of a picture, a text and a recording: a label, a number, …"""
         return JSONResponse(vars(await service.predict(request, explain=explain)))
 
     @app.get("/healthz")
@@ -94,7 +94,7 @@ def _health(service: Service, *, words: bool) -> JSONResponse:
     found: dict[str, Any] = {"status": service.state}
     if predictor is not None:
         found |= {"model": predictor.name, "bundle_sha256": predictor.bundle.digest}
-        found["modalities"] = predictor.modalities
+        found |= {"modalities": predictor.modalities, "task": predictor.bundle.task_name}
     if problem is not None:
         code, what = problem
         found["reload"] = {"code": code, **({"what": what, "fix": FIXES[code]} if words else {})}

@@ -19,6 +19,7 @@ def main() -> None:
         corpus="one's own data" if corpus == "none" else corpus,
         config=json.loads(trained.files[bundle.CONFIG]),
         test=test,
+        findings=json.loads(paths.FINDINGS.read_bytes()),
         train=train,
         rows=rows,
         split=split,

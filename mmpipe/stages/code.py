@@ -17,7 +17,7 @@ MODALITIES = ("audio", "image", "text")
 SECTIONS = {
     "fetch": ("corpus",),
     "ingest": ("data", "ingest"),
-    "split": ("split",),
+    "split": ("data", "split"),
     "tokenizer": ("text",),
     **{f"extract_{modality}": (modality,) for modality in MODALITIES},
     "train": ("image", "audio", "text", "model", "augment", "train"),
@@ -26,6 +26,17 @@ SECTIONS = {
     "report": ("report",),
 }
 """Stage → the sections of params.yaml that it reads: its `params` in dvc.yaml."""
+
+
+LEARNING = ("train", "evaluate")
+"""Stages that run code of the workspace's task."""
+JUDGES = {
+    "train": (
+        *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired"),
+        *("regression_scorecard", "scorecard", "sheets", "verdict"),
+    )
+}
+"""Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""
 
 
 def main() -> None:
@@ -38,7 +49,7 @@ def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
     """Stage → what it depends on now: its code and libraries, and the workspace's parameters."""
     params = load(root / paths.PARAMS).model_dump(mode="json")
     return {
-        stage: fingerprint.of_modules(*modules(stage))
+        stage: fingerprint.of_modules(*modules(stage, params["model"]["task"]), without=JUDGES.get(stage, ()))
         | {"params": {section: params[section] for section in sections}}
         for stage, sections in SECTIONS.items()
     }
@@ -57,10 +68,11 @@ def stale(root: Path) -> list[str]:
     ]
 
 
-def modules(stage: str) -> list[str]:
-    """Where a stage's code starts; `features.extractor` imports a modality's module by a computed name."""
+def modules(stage: str, task: str) -> list[str]:
+    """Where a stage's code starts; what is imported by a computed name is not seen: modalities and tasks."""
     name, _, modality = stage.partition("_")
-    return [f"mmpipe.stages.{name}", *([f"mmpipe.features.{modality}"] if modality else [])]
+    more = [f"mmpipe.features.{modality}"] if modality else []
+    return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
 
 
 if __name__ == "__main__":

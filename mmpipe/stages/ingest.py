@@ -15,14 +15,17 @@ def main() -> None:
     """Nothing is written of files that changed meanwhile; too many bad rows stop the run after the tables."""
     params = load(paths.PARAMS)
     before = snapshot.take(FOLDERS)
-    columns = params.data.columns.model_dump()
+    data, columns = params.data, params.data.columns.model_dump()
+    if data.target == "none":
+        columns["target"] = None
     rows = [
         row
-        for path in dict.fromkeys(map(Path, params.data.manifests))
-        for row in manifest.read(path, columns)
+        for path in dict.fromkeys(map(Path, data.manifests))
+        for row in manifest.read(path, columns, lists=data.target == "labels")
     ]
     limits = Limits(**params.ingest.model_dump(exclude={"max_bad_fraction", "timeout_s"}))
-    found = ingest.ingest(rows, limits=limits, timeout_s=params.ingest.timeout_s)
+    target = ingest.Target(data.target, data.separator)
+    found = ingest.ingest(rows, limits=limits, timeout_s=params.ingest.timeout_s, target=target)
     snapshot.check(before, snapshot.take(FOLDERS))
     tables.write_rows(paths.SAMPLES, found.samples, schema.SAMPLES)
     tables.write_rows(paths.QUARANTINE, found.quarantine, schema.QUARANTINE)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmpipe import groups, paths, schema, split, tables
+from mmpipe import groups, paths, schema, split, tables, targets
 from mmpipe.files import write_json
 from mmpipe.params import Split, load
 from mmpipe.stages.process import run
@@ -12,18 +12,19 @@ from mmpipe.stages.process import run
 
 def main() -> None:
     """Group, deal, check for leaks, write."""
-    on = load(paths.PARAMS).split
+    params = load(paths.PARAMS)
+    on, kind = params.split, params.data.target
     samples = tables.read(paths.SAMPLES, schema.SAMPLES).to_pydict()
-    ids, targets = samples["id"], samples["target"]
+    ids, strata = samples["id"], targets.strata(kind, samples["target"])
     found = _groups(samples, on)
-    splits = _splits(samples, found.names, on)
+    splits = _splits(samples | {"strata": strata}, found.names, on)
     for modality in ("image", "audio"):
         split.check_leaks(
             ids, splits, samples[f"{modality}_sha256"], what=f"samples with one {modality} file"
         )
-    table = pa.table([ids, splits, found.names, targets], schema=schema.SPLIT)
+    table = pa.table([ids, splits, found.names, samples["target"]], schema=schema.SPLIT)
     tables.write(paths.SPLITS, table)
-    counts = split.counts(targets, splits, found.names)
+    counts = split.counts(strata, splits, found.names)
     write_json(paths.METRICS / "split.json", counts | {"near_duplicate_pairs": found.near_duplicate_pairs})
     sizes = " + ".join(f"{number} {name}" for name, number in counts["samples"].items())
     print(f"split: {len(ids)} samples = {sizes}, in {counts['groups']} groups")  # noqa: T201
@@ -42,12 +43,12 @@ def _groups(samples: dict[str, list[Any]], on: Split) -> groups.Groups:
 
 
 def _splits(samples: dict[str, list[Any]], names: list[str], on: Split) -> list[str]:
-    ids, targets, declared = samples["id"], samples["target"], samples["split"]
+    ids, strata, declared = samples["id"], samples["strata"], samples["split"]
     if any(declared):
-        return split.keep_declared(ids, targets, names, declared, val_fraction=on.val_fraction, seed=on.seed)
+        return split.keep_declared(ids, strata, names, declared, val_fraction=on.val_fraction, seed=on.seed)
     return split.assign(
         ids,
-        targets,
+        strata,
         names,
         test_fraction=on.test_fraction,
         val_fraction=on.val_fraction,

@@ -8,7 +8,6 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from mmpipe import __version__, augment, batches, files, paths, runtime, tables, train, validation
-from mmpipe.calibration import fit_temperature
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
@@ -19,6 +18,9 @@ from mmpipe.params import Params, load
 from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
 from mmpipe.stages.process import run
+from mmpipe.targets import Coding
+from mmpipe.tasks.task import Decoding
+from mmpipe.tasks.task import load as load_task
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
 DECODERS = {
@@ -36,10 +38,11 @@ def main() -> None:
     params = load(paths.PARAMS)
     on = params.train
     machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
-    labels = batches.label_names(paths.SPLITS)
+    task = load_task(params.model.task)
+    coding = batches.fit_coding(paths.SPLITS, task.kind)
     chosen = [m for m in MODALITIES if getattr(params.model, m) != "none"]
-    data = _data(labels, chosen)
-    architecture = _architecture(params, data[0], len(labels))
+    data = _data(coding, chosen)
+    architecture = _architecture(params, data[0], task.outputs(coding, dim=params.model.dim))
     runtime.seed_all(on.seed)
     network = build_model(**architecture)
     network.fit_statistics(data[0])
@@ -47,9 +50,9 @@ def main() -> None:
     key = files.sha256(files.canonical_json(provenance).encode())[:16]
     states = States(paths.CHECKPOINTS / key, key)
     progress = _fit(network, data, params, machine, states)
-    metrics, temperature = _validate(network, data[1], progress)
+    metrics, decoding = _validate(network, data[1], progress, coding)
     metrics |= complexity.measure(network, data[0].facts)
-    config = _config(params, labels, data[0], temperature, provenance)
+    config = _config(params, decoding, data[0], provenance)
     tokenizer = paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None
     save_bundle(
         paths.TRAINED, network, config=config, architecture=architecture, metrics=metrics, tokenizer=tokenizer
@@ -59,13 +62,16 @@ def main() -> None:
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
 
-def _data(labels: list[str], modalities: list[str]) -> Data:
+def _data(coding: Coding, modalities: list[str]) -> Data:
     features = {m: paths.features(m) for m in modalities if paths.features(m).is_dir()}
     train_set, val_set = (
-        batches.load(features, paths.SPLITS, name, labels=labels) for name in ("train", "val")
+        batches.load(features, paths.SPLITS, name, coding=coding) for name in ("train", "val")
     )
-    if len(train_set) < 2 or len(labels) < 2:
-        what = f"has {len(train_set)} train samples of {len(labels)} classes; 2 of 2 are the least"
+    least = {"label": 2, "labels": 1}.get(coding.kind, 0)
+    if len(train_set) < 2 or len(coding.labels) < least:
+        what = (
+            f"has {len(train_set)} train samples of {len(coding.labels)} classes; 2 of {least} are the least"
+        )
         raise InvalidError("split-too-few", what, where=str(paths.SPLITS))
     if not train_set.modalities:
         what = f"has no train sample with {' or '.join(modalities)}, for which the model has encoders"
@@ -74,12 +80,13 @@ def _data(labels: list[str], modalities: list[str]) -> Data:
     return train_set, val_set
 
 
-def _architecture(params: Params, data: batches.Dataset, classes: int) -> dict[str, Any]:
+def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[str, Any]:
     """Flat numbers and names: the arguments of `build_model`."""
     modalities = data.modalities
     architecture: dict[str, Any] = {
         "modalities": modalities,
-        "classes": classes,
+        "classes": outputs,
+        "task": params.model.task,
         "dim": params.model.dim,
         "dropout": params.model.dropout,
         "fusion": params.model.fusion,
@@ -123,21 +130,24 @@ def _fit(
 
 
 def _validate(
-    network: Network, val: batches.Dataset, progress: train.Progress
-) -> tuple[dict[str, Any], float]:
-    """Fit trust and temperature on the validation split, in float32; what comes of it."""
+    network: Network, val: batches.Dataset, progress: train.Progress, coding: Coding
+) -> tuple[dict[str, Any], Decoding]:
+    """Fit trust and what decoding needs on the validation split, in float32; what comes of it."""
     metrics: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
     }
-    if len(val) == 0:
-        return metrics, 1.0
     machine = runtime.Runtime(network.device, runtime.FLOAT32)
     validation.fit_trust(network, val, machine)
-    logits, target = validation.score(network, val, machine)
-    temperature = round(fit_temperature(logits.double().cpu().numpy(), target.cpu().numpy()), 6)
-    trust = dict(zip(network.modalities, network.trust.double().round(decimals=6).tolist(), strict=True))
-    return {**metrics, **validation.measure(logits, target), "trust": trust}, temperature
+    held = validation.score(network, val, machine)
+    decoding = network.task.fit(held, coding)
+    if len(val) == 0:
+        return metrics, decoding
+    metrics |= validation.measure(network.task, held)
+    if network.task.fuses:
+        trust = network.trust.double().round(decimals=6).tolist()
+        metrics["trust"] = dict(zip(network.modalities, trust, strict=True))
+    return metrics, decoding
 
 
 def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
@@ -164,14 +174,15 @@ def _data_digest() -> str:
 
 
 def _config(
-    params: Params, labels: list[str], data: batches.Dataset, temperature: float, provenance: dict[str, Any]
+    params: Params, decoding: Decoding, data: batches.Dataset, provenance: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         **provenance,
         "libraries": provenance["libraries"] | _decoders(params, data.modalities),
         "task": params.model.task,
-        "labels": labels,
-        "temperature": temperature,
+        "labels": decoding.labels,
+        "temperature": decoding.temperature,
+        "decoding": decoding.facts,
         "preprocessing": {m: getattr(params, m).model_dump(mode="json") for m in data.modalities},
         "features": {m: data.facts[m] for m in data.modalities},
         "samples": {"train": len(data)},

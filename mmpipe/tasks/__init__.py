@@ -1,1 +1,1 @@
-"""One file a task: head, loss, decoding, metrics."""
+"""One file a task: head, losses, decoding, metrics, answers."""

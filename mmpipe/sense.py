@@ -1,0 +1,46 @@
+"""Which values of `params.yaml` make no sense together: a task, its targets, its loss, its metrics."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+KINDS = {"classify": "label", "multilabel": "labels", "regress": "number"}
+"""Task → what `data.target` must be."""
+METRICS = {
+    "classify": ("accuracy", "macro_f1", "nll"),
+    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regress": ("mae", "rmse", "r2"),
+}
+"""Task → what `gate.metric` may be, besides auto."""
+NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("train", "class_weights"): ("none",),
+    ("train", "label_smoothing"): (0.0,),
+}
+NO_NUMBER: dict[tuple[str, str], tuple[Any, ...]] = {("train", "regression"): ("huber",)}
+ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
+    "classify": NO_NUMBER,
+    "multilabel": NO_NUMBER | {("train", "class_weights"): ("none", "inverse")},
+    "regress": NO_CLASSES,
+}
+"""Task → the values that a key may have, where the file names it: all others ask for what there is not."""
+Key = tuple[str, ...]
+
+
+def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Key and words of each. `params`: all values, by section; `given`: those that the file itself has."""
+    task, kind = params["model"]["task"], params["data"]["target"]
+    with_task = f"makes no sense with model.task: {task}"
+    if kind != KINDS[task]:
+        yield ("data", "target"), f"data.target: {kind} {with_task}, set it to {KINDS[task]}"
+    for (section, key), allowed in ALLOWED[task].items():
+        value = (given.get(section) or {}).get(key, allowed[0])
+        if value not in allowed:
+            others = " or ".join(_shown(one) for one in allowed)
+            yield (section, key), f"{section}.{key}: {_shown(value)} {with_task}, set it to {others}"
+    metric = params["gate"]["metric"]
+    if metric != "auto" and metric not in METRICS[task]:
+        others = ", ".join(("auto", *METRICS[task]))
+        yield ("gate", "metric"), f"gate.metric: {metric} {with_task}, which has {others}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,90 @@
+"""Combinations that make no sense are refused by name, with their place in the file."""
+
+import pytest
+
+from mmpipe import params, sense
+from mmpipe.errors import InvalidError
+from mmpipe.params import Params
+from mmpipe.tasks import task
+
+
+def refusal(folder, text):
+    path = folder / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidError) as caught:
+        params.load(path)
+    assert caught.value.code == "params"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "model:\n  task: multilabel\n",
+            "1:1 data.target: label makes no sense with model.task: multilabel, set it to labels",
+        ),
+        (
+            "data: {target: labels}\n",
+            "1:8 data.target: labels makes no sense with model.task: classify, set it to label",
+        ),
+        (
+            "data: {target: labels}\nmodel: {task: multilabel}\ntrain:\n  class_weights: effective\n",
+            "4:3 train.class_weights: effective makes no sense with model.task: multilabel, "
+            "set it to none or inverse",
+        ),
+        (
+            "gate: {metric: micro_f1}\n",
+            "1:8 gate.metric: micro_f1 makes no sense with model.task: classify, which has "
+            "auto, accuracy, macro_f1, nll",
+        ),
+        (
+            "data: {columns: {target: null}}\n",
+            "data: columns.target: null needs target: none, not 'label'",
+        ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\ntrain:\n  label_smoothing: 0.1\n",
+            "4:3 train.label_smoothing: 0.1 makes no sense with model.task: regress, set it to 0",
+        ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\ntrain:\n  class_weights: inverse\n",
+            "4:3 train.class_weights: inverse makes no sense with model.task: regress, set it to none",
+        ),
+        (
+            "train: {regression: mse}\n",
+            "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
+        ),
+        ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(tmp_path, text, words):
+    assert words in refusal(tmp_path, text)
+
+
+def test_all_of_them_come_at_once(tmp_path):
+    words = refusal(tmp_path, "gate: {metric: mae}\ndata: {target: number}\n")
+    assert "1:8 gate.metric" in words and "2:8 data.target" in words
+
+
+def test_what_the_file_does_not_name_is_no_contradiction(tmp_path):
+    """The default label smoothing is for labels; a task without labels takes no notice."""
+    (tmp_path / "params.yaml").write_text("data: {target: number}\nmodel: {task: regress}\n")
+    assert params.load(tmp_path / "params.yaml").model.task == "regress"
+
+
+def test_params_and_tasks_are_the_same():
+    """Every task has a name in params.yaml, a kind of target, and the metrics of its rules."""
+    allowed = Params.model_json_schema()["$defs"]["Model"]["properties"]["task"]["enum"]
+    assert (
+        sorted(allowed)
+        == task.names()
+        == sorted(sense.KINDS)
+        == sorted(sense.METRICS)
+        == sorted(sense.ALLOWED)
+    )
+    for name in allowed:
+        one = task.load(name)
+        assert one.kind == sense.KINDS[name]
+        assert tuple(one.rules.measures) == sense.METRICS[name]
+        assert one.rules.headline == sense.METRICS[name][0]
+        assert one.rules.lower <= set(one.rules.measures)
