@@ -7,6 +7,7 @@ import shutil
 
 import publisher
 import pytest
+import signing
 from typer.testing import CliRunner
 
 from mmpipe import bundle
@@ -469,10 +470,10 @@ def test_dvc_finds_and_fetches_what_was_published(site, tmp_path):
 
 def test_the_command_signs_and_a_pull_checks_it(site):
     pytest.importorskip("model_signing")
-    private, public = site.root.parent / "private.pem", site.root.parent / "public.pem"
-    words = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private))
-    publisher.run(*words, cwd=site.root)
-    publisher.run("openssl", "ec", "-in", str(private), "-pubout", "-out", str(public), cwd=site.root)
+    private, public = signing.keys(site.root.parent, "team")
+    done = call(site.root, "publish", "--sign", str(public))
+    assert done.exit_code == 3 and "is no private key of an elliptic curve" in done.stderr
+    unmade(site)
     assert call(site.root, "publish", "--sign", str(private)).exit_code == 0
     done = call(site.root, "pull", "fusion@v1.0.0", "--require-signature", str(public))
     assert done.exit_code == 0 and "signature holds" in done.stdout

@@ -10,14 +10,13 @@ from mmpipe.errors import InvalidError
 from mmpipe.registry import candidate, changes, data, gto_tags, messages, origin, tagged, worktree
 from mmpipe.registry.candidate import Candidate
 from mmpipe.registry.records import Version
+from mmpipe.registry.signature import Sign
 from mmpipe.registry.tagged import Registry
 from mmpipe.registry.worktree import Place
 
 _DONE = "nothing was tagged"
 Judge = Callable[[Version], Mapping[str, Any]]
 """The champion → {verdict: promote or refuse, reasons: texts} about the model of the workspace."""
-Sign = Callable[[Path], str]
-"""The folder of a bundle → one line of text."""
 
 
 @dataclass(frozen=True)
