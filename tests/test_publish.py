@@ -1,18 +1,18 @@
 """`mmpipe publish` on a real pipeline with real remotes: what it refuses and makes, and in which order."""
 
 import contextlib
-import hashlib
 import json
 import shutil
 
 import publisher
 import pytest
+import signing
 from typer.testing import CliRunner
 
 from mmpipe import bundle
 from mmpipe.cli import app
 from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, TemporaryError, VerificationError
-from mmpipe.registry import changes, data, tagged
+from mmpipe.registry import changes, tagged
 from mmpipe.registry.promote import promote
 from mmpipe.registry.publish import Wishes, publish
 from mmpipe.stages import code
@@ -102,7 +102,7 @@ def test_where_the_data_cannot_be_pushed_nothing_is_tagged(site):
 
 def test_without_a_push_the_data_must_be_pushed_already(site):
     with pytest.raises(
-        InvalidError, match=r"data-unpushed store does not have .*models/fusion.*Fix: run `dvc push`"
+        InvalidError, match=r"data-unpushed store does not have .*models/fusion \(\S+\).*Fix: run `dvc push`"
     ):
         publish(site.root, HERE)
     unmade(site)
@@ -111,26 +111,6 @@ def test_without_a_push_the_data_must_be_pushed_already(site):
     assert (site.tags(), site.tags(site.origin)) == (["fusion@v1.0.0"], [])
     found = publish(site.root)
     assert (found.made, found.tag, site.tags(site.origin)) == (False, "fusion@v1.0.0", ["fusion@v1.0.0"])
-
-
-def cached(site, path):
-    """Where DVC keeps a file of the workspace."""
-    digest = hashlib.md5((site.root / path).read_bytes()).hexdigest()
-    return site.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
-
-
-def test_what_only_this_machine_lacks_is_pushed(second):
-    """DVC calls it deleted; the remote has it."""
-    cached(second, "models/fusion/model.safetensors").unlink()
-    data.check_pushed(second.root, "store")
-
-
-def test_what_neither_machine_nor_remote_has_is_not_pushed(second):
-    """`dvc push` itself only warns."""
-    second.train("another")
-    cached(second, "models/fusion/model.safetensors").unlink()
-    with pytest.raises(InvalidError, match="data-unpushed store does not have models/fusion"):
-        data.push(second.root, "store")
 
 
 def test_without_remotes_the_tag_is_made_here(tmp_path):
@@ -469,10 +449,10 @@ def test_dvc_finds_and_fetches_what_was_published(site, tmp_path):
 
 def test_the_command_signs_and_a_pull_checks_it(site):
     pytest.importorskip("model_signing")
-    private, public = site.root.parent / "private.pem", site.root.parent / "public.pem"
-    words = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private))
-    publisher.run(*words, cwd=site.root)
-    publisher.run("openssl", "ec", "-in", str(private), "-pubout", "-out", str(public), cwd=site.root)
+    private, public = signing.keys(site.root.parent, "team")
+    done = call(site.root, "publish", "--sign", str(public))
+    assert done.exit_code == 3 and "is no private key of an elliptic curve" in done.stderr
+    unmade(site)
     assert call(site.root, "publish", "--sign", str(private)).exit_code == 0
     done = call(site.root, "pull", "fusion@v1.0.0", "--require-signature", str(public))
     assert done.exit_code == 0 and "signature holds" in done.stdout

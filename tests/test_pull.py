@@ -16,6 +16,7 @@ from pathlib import Path
 import killed
 import published
 import pytest
+import signing
 from typer.testing import CliRunner
 
 from mmpipe import bundle
@@ -320,19 +321,13 @@ def test_pulls_killed_at_every_touch_of_a_file_leave_the_old_model_or_the_new(te
 
 
 def test_signatures_are_demanded_and_checked(away):
-    keys = {}
-    for name in ("team", "thief"):
-        private, public = away / f"{name}.pem", away / f"{name}.pub"
-        published.run(
-            away, "openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private)
-        )
-        published.run(away, "openssl", "ec", "-in", str(private), "-pubout", "-out", str(public))
-        keys[name] = (private, public)
     from mmpipe.registry import signature
+
+    keys = {name: signing.keys(away, name) for name in ("team", "thief")}
 
     work = published.repository(away / "work")
     bundle.write(away / "fusion", published.contents(1))
-    signed = signature.sign(away / "fusion", keys["team"][0])
+    signed = signature.signer(keys["team"][0])(away / "fusion")
     published.publish(work, "v1.0.0", 1, push=False, signature=signed)
     published.publish(work, "v1.1.0", 2, push=False)
     published.publish(work, "v1.2.0", 3, push=False, signature=signed)
@@ -347,8 +342,12 @@ def test_signatures_are_demanded_and_checked(away):
         with pytest.raises(VerificationError, match=code):
             pull.pull(spec, source=str(work), public_key=keys[key][1], into=Path("model"))
     assert not Path("model").exists()
-    with pytest.raises(NotFoundError, match="is no private key"):
-        signature.sign(away / "fusion", away / "nokey.pem")
+    verify = partial(call, "verify", "--from", str(work), "--require-signature", str(keys["team"][1]))
+    assert verify("fusion@v1.0.0").stdout == "1 artefacts checked, 0 differ\n"
+    for spec, code in (("fusion@v1.1.0", "signature-missing"), ("fusion@v1.2.0", "signature-bad")):
+        done = verify(spec)
+        assert done.exit_code == 6 and done.stdout.startswith(f"{code} fusion@v1.")
+    assert verify("fusion").exit_code == verify(str(away / "fusion")).exit_code == 2
 
 
 def test_the_commands_tell_what_came_and_what_differs(team, away):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import signing
 import tagging
 from test_own_data import SMALL, picture, write_table
 from workspace import Workspace, copy_package, make, set_params
@@ -64,8 +65,9 @@ def test_an_honest_version_is_identical(workspace, tmp_path):
     workspace.run("git", "clone", "--quiet", "--bare", ".", str(origin))
     workspace.run("git", "remote", "add", "origin", str(origin))
     tag = workspace.run("git", "rev-parse", "fusion@v1.0.0").stdout
-    path = tmp_path / "record.json"
-    done = reproduce(workspace, "fusion@latest", "-o", str(path), "--attach", "--push", check=True)
+    path, (private, public) = tmp_path / "record.json", signing.keys(tmp_path, "team")
+    record_it = ("-o", str(path), "--attach", "--push", "--sign", str(private))
+    done = reproduce(workspace, "fusion@latest", *record_it, check=True)
     lines = re.findall(r"^(\S+) +(identical) +[\d.]+ s$", done.stdout, re.MULTILINE)
     assert [name for name, _ in lines] == STAGES
     assert "identical: 12 stages came out byte for byte as recorded" in done.stdout
@@ -73,7 +75,7 @@ def test_an_honest_version_is_identical(workspace, tmp_path):
     assert "brought data/raw" in done.stdout
     assert leaves_nothing(workspace)
     record = json.loads(path.read_bytes())
-    digest = record.pop("sha256")
+    digest, _ = record.pop("sha256"), record.pop("signature")
     assert digest == files.sha256(files.canonical_json(record).encode())
     assert (record["tag"], record["verdict"], record["stage"]) == ("fusion@v1.0.0", "identical", None)
     assert record["bundle_sha256"] == bundle.read(workspace.root / paths.BUNDLE).digest
@@ -83,6 +85,9 @@ def test_an_honest_version_is_identical(workspace, tmp_path):
     for where in (workspace.root, origin):
         words = ("notes", "--ref=mmpipe-reproduce", "show", "fusion@v1.0.0^{commit}")
         assert Workspace(where).run("git", *words).stdout.encode() == path.read_bytes()
+        checks = ("--record", "--require-signature", str(public), "--from", str(where))
+        checked = workspace.run("mmpipe", "verify", "fusion@v1.0.0", *checks).stdout
+        assert checked.startswith("fusion@v1.0.0: identical: ") and "signature holds" in checked
     assert workspace.run("git", "rev-parse", "fusion@v1.0.0").stdout == tag
     assert workspace.run("git", "status", "--porcelain").stdout == ""
 

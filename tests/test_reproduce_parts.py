@@ -15,9 +15,9 @@ from tiny_versions import ROWS, sample
 from workspace import Workspace
 
 from mmpipe import lockfile, paths, schema, tables
-from mmpipe.errors import InvalidError, LockedError, MmpipeError, NotFoundError
+from mmpipe.errors import InvalidError, LockedError, MmpipeError
 from mmpipe.lockfile import Recorded
-from mmpipe.reproduce import causes, checkout, distance, environment, record, running, verdict
+from mmpipe.reproduce import causes, checkout, distance, environment, running, verdict
 from mmpipe.reproduce.causes import Cause, Upstream
 from mmpipe.reproduce.distance import Distance
 from mmpipe.reproduce.running import Ended
@@ -391,28 +391,3 @@ def test_stages_are_told_as_they_end(repository):
     assert (second.name, second.recorded.deps) == ("b", first.recorded.outs)
     with pytest.raises(MmpipeError, match=r"stage c ended with 255: [\s\S]*some words"):
         next(ran)
-
-
-def test_a_record_is_a_note_on_the_commit(repository, tmp_path):
-    this = version(repository)
-    told = record.make(
-        this,
-        ".",
-        verdict=verdict.Verdict("identical", None, "all"),
-        stages=[WEIGHTS],
-        environment={},
-        versions=environment.versions("0.1.0"),
-    )
-    path = tmp_path / "record.json"
-    path.write_bytes(told)
-    with pytest.raises(NotFoundError, match="has 0 git remotes"):
-        record.push(repository.root)
-    repository.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin.git"))
-    repository.run("git", "remote", "add", "only", str(tmp_path / "origin.git"))
-    for _ in range(2):  # the second replaces the first
-        record.attach(path, this.commit, repository.root)
-    assert record.push(repository.root) == "only"
-    origin = Workspace(tmp_path / "origin.git")
-    assert origin.run("git", "for-each-ref", "--format=%(refname)").stdout == f"{record.NOTES}\n"
-    noted = repository.run("git", "notes", "--ref=mmpipe-reproduce", "show", this.commit).stdout
-    assert noted.encode() == told

@@ -48,7 +48,7 @@ def diff(
 
 @command("""
     mmpipe reproduce fusion@v1.2.0
-    mmpipe reproduce fusion#prod --attach --push
+    mmpipe reproduce fusion#prod --sign private.pem --attach --push
     mmpipe reproduce fusion@latest --from https://example.org/team/models.git -o record.json
 """)
 def reproduce(  # noqa: PLR0913 (the options of one command)
@@ -62,6 +62,9 @@ def reproduce(  # noqa: PLR0913 (the options of one command)
         bool, typer.Option("--attach", help="Note the record on the version's commit (git notes).")
     ] = False,
     push: Annotated[bool, typer.Option("--push", help="Push the notes as well.")] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign the record with this private key.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the pipeline of a version again from nothing, and hold every stage against what was recorded.
@@ -71,18 +74,21 @@ def reproduce(  # noqa: PLR0913 (the options of one command)
     """
     _check(source, attach=attach, push=push)
     from mmpipe import files
+    from mmpipe.registry import notes, signature
     from mmpipe.reproduce import checkout, record, reproduction
 
+    signs = signature.signer(sign) if sign else None
     done = reproduction.reproduce(tag, source=source, keep=keep, tell=lambda line: _tell(line, aside=as_json))
+    told = record.signed(done.record, signs) if signs else done.record
     path = checkout.FOLDER / f"{done.tag.replace('/', '_')}.json"
     for place in (path, *([output] if output else [])):
-        files.write_bytes(place, done.record)
+        files.write_bytes(place, told)
     if attach:
-        record.attach(path, done.commit, Path(source))
+        notes.write(path, done.commit, Path(source), ref=record.NOTES)
     if push:
-        _tell(f"pushed {record.NOTES} to {record.push(Path(source))}", aside=as_json)
+        _tell(f"pushed {record.NOTES} to {notes.push(Path(source), ref=record.NOTES)}", aside=as_json)
     if as_json:
-        print_json(json.loads(done.record))
+        print_json(json.loads(told))
     verdict = done.verdict
     where = f" at {verdict.stage}" if verdict.stage else ""
     if verdict.word == "diverged":

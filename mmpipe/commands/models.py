@@ -14,7 +14,7 @@ from mmpipe.tags import LATEST, NAME, STAGE
 if TYPE_CHECKING:
     from mmpipe.registry.history import Event
     from mmpipe.registry.promote import Move
-    from mmpipe.registry.publish import Published, Sign
+    from mmpipe.registry.publish import Published
     from mmpipe.registry.records import Version
     from mmpipe.registry.tagged import Registry
 
@@ -51,12 +51,13 @@ def publish(  # noqa: PLR0913 (the options of one command)
     """Give the model of this workspace a version: data pushed, then a tag with its hash and metrics."""
     from mmpipe.registry.publish import Wishes
     from mmpipe.registry.publish import publish as publish_model
+    from mmpipe.registry.signature import signer
     from mmpipe.stages.code import stale
 
     wishes = Wishes(bump, push=not no_push, dry_run=dry_run, detached=detached)
     judge = None if no_gate else _judge
-    signer = _signer(sign) if sign else None
-    made = publish_model(Path(), wishes, stale=stale(Path()), judge=judge, sign=signer)
+    signs = signer(sign) if sign else None
+    made = publish_model(Path(), wishes, stale=stale(Path()), judge=judge, sign=signs)
     if as_json:
         print_json(_plain(made))
     else:
@@ -143,12 +144,6 @@ def models(source: Source = ".", as_json: Json = False) -> None:
     else:
         print_lines([_told_version(registry, v) for v in found] or ["nothing was published yet"])
     registry.check(*registry.problems)
-
-
-def _signer(key: Path) -> "Sign":
-    from mmpipe.registry.signature import sign
-
-    return lambda folder: sign(folder, key)
 
 
 def _judge(champion: "Version") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmpipe.commands.console import Json, command, print_json, print_lines
-from mmpipe.errors import VerificationError
+from mmpipe.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
     from mmpipe.registry.audit import Checked
@@ -57,6 +57,8 @@ def pull(
     mmpipe verify
     mmpipe verify models/fusion
     mmpipe verify fusion@v1.2.0 --from /srv/models.git
+    mmpipe verify fusion@v1.2.0 --record --require-signature team.pub
+    mmpipe verify record.json --record
     mmpipe verify --json
 """)
 def verify(
@@ -64,20 +66,56 @@ def verify(
         str | None, typer.Argument(help="A bundle's folder or a tag; unless given, all of this workspace.")
     ] = None,
     source: Source = ".",
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="The record of a reproduction: the tag's own, or one in a file."),
+    ] = False,
+    require_signature: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Refuse what this public key did not sign.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every artefact anew and check it against its recorded hash; exit status 6 on any difference."""
     from mmpipe import progress
     from mmpipe.registry import audit
 
+    by_tag = what is not None and not Path(what).exists() and any(mark in what for mark in "@#")
+    if record:
+        _verify_record(what, source, by_tag=by_tag, key=require_signature, as_json=as_json)
+        return
+    if require_signature and not by_tag:
+        raise UsageError("usage", "--require-signature needs a tag: that is what carries the signature")
     with progress.bar("verify", None) as advance:
         if what is None:
             checked = audit.workspace(Path(), advance=advance)
-        elif Path(what).exists() or not any(mark in what for mark in "@#"):
-            checked = audit.folder(Path(what))
+        elif by_tag:
+            checked = audit.tag(what, source, public_key=require_signature, advance=advance)
         else:
-            checked = audit.tag(what, source, advance=advance)
+            checked = audit.folder(Path(what))
     _tell(checked, as_json=as_json)
+
+
+def _verify_record(what: str | None, source: str, *, by_tag: bool, key: Path | None, as_json: bool) -> None:
+    from mmpipe.reproduce import record
+
+    if what is None:
+        raise UsageError("usage", "--record needs a tag, or the file of a record")
+    found = (
+        record.of_tag(what, source, public_key=key) if by_tag else record.in_file(Path(what), public_key=key)
+    )
+    signed = "signature holds" if key else "signed, by whom is not checked" if found.signed else "not signed"
+    if as_json:
+        print_json({**vars(found), "checked_signature": key is not None})
+    else:
+        at = f" at {found.stage}" if found.stage else ""
+        print_lines(
+            [
+                f"{found.tag}: {found.verdict}{at}: {found.why}",
+                f"  commit {found.commit[:12]}, bundle {found.bundle_sha256[:12]}; record whole, {signed}",
+            ]
+        )
+    if found.verdict == "diverged":
+        raise VerificationError("not-reproduced", f"the record says diverged: {found.why}", where=found.tag)
 
 
 def _tell(checked: "list[Checked]", *, as_json: bool) -> None:

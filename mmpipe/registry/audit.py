@@ -61,10 +61,15 @@ def outputs(root: Path, outs: Mapping[str, str], *, advance: Advance | None = No
     return [_local(root, path, recorded, advance) for path, recorded in outs.items()]
 
 
-def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Checked]:
-    """What a version's repository and its DVC remote hold: the bundle and every other recorded output."""
+def tag(
+    spec: str, source: str, *, public_key: Path | None = None, advance: Advance | None = None
+) -> list[Checked]:
+    """What a version's repository and its DVC remote hold: the bundle and every other recorded output.
+
+    `public_key`: the bundle must be signed by it.
+    """
     version = tagged.read(source).resolve(spec)
-    found = [_published(version, source, advance)]
+    found = [_published(version, source, public_key, advance)]
     with remote.opened(source, version.commit, version.name) as fs:
         lock = fs.read_bytes("dvc.lock") if fs.exists("dvc.lock") else b""  # `dvc add` writes none
         outs = _outs(lock)
@@ -75,11 +80,16 @@ def tag(spec: str, source: str, *, advance: Advance | None = None) -> list[Check
     return found
 
 
-def _published(version: Version, source: str, advance: Advance | None) -> Checked:
+def _published(version: Version, source: str, public_key: Path | None, advance: Advance | None) -> Checked:
     name = f"{version.tag} bundle {version.bundle_sha256[:12]}"
     try:
-        pull.fetch(version, source, advance=advance)
+        contents = pull.fetch(version, source, advance=advance)
     except (VerificationError, NotFoundError) as error:
+        return Checked(name, str(error))
+    try:
+        if public_key is not None:
+            pull.check_signature(contents, version, public_key)
+    except VerificationError as error:  # that the key is not there is no fault of the bundle
         return Checked(name, str(error))
     return Checked(name)
 

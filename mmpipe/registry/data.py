@@ -1,12 +1,13 @@
 """What DVC holds of a workspace: whether its results are those of its pipeline, and lie on its remote."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmpipe import vcs
 from mmpipe.errors import InvalidError, MmpipeError
+from mmpipe.registry import stored
 
 _SHOWN = 5
 _ALWAYS = {"code": ["always changed"]}
@@ -34,28 +35,44 @@ def remote(root: Path) -> str | None:
     return vcs.dvc("config", "core.remote", cwd=root).strip() or None
 
 
-def push(root: Path, remote: str) -> None:
-    """`dvc push`, then look there. Raises MmpipeError `data-unpushed`."""
+def push(root: Path, remote: str, *, path: str, digest: str) -> None:
+    """`dvc push`, then look there; what the remote lost is sent once more.
+
+    `path`, `digest`: of the bundle, which is read back whole. Raises MmpipeError `data-unpushed`, and as
+    `check_pushed` does.
+    """
     try:
         vcs.dvc("push", "--quiet", cwd=root)
     except MmpipeError as error:
         what = f"dvc push to {remote} failed: {error.what}"
         raise MmpipeError("data-unpushed", what, done=_DONE, fix="read DVC's words, then publish") from None
-    check_pushed(root, remote)
+    if lost := stored.lacking(root):
+        stored.send(root, lost)
+        fix = "run `dvc push` where these were made, or make them again: dvc repro --force"
+        _refuse(stored.lacking(root), remote, " and neither has the cache here", fix)
+    stored.check_bundle(root, path, digest)
 
 
-def check_pushed(root: Path, remote: str) -> None:
-    """Raise InvalidError `data-unpushed`, naming what the remote does not have."""
-    lacking = sorted(name for name, state in _status(root, "--cloud").items() if state != "deleted")
-    if lacking:  # what DVC calls deleted is there, and only this machine's cache lacks it
-        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-        what = f"does not have {', '.join(lacking[:_SHOWN])}{more}"
-        raise InvalidError("data-unpushed", what, where=remote, done=_DONE)
+def check_pushed(root: Path, remote: str, *, path: str, digest: str) -> None:
+    """Raise InvalidError `data-unpushed` naming what the remote does not have.
+
+    And VerificationError `object-damaged` where it has the bundle with other bytes.
+    """
+    _refuse(stored.lacking(root), remote, "", "run `dvc push`, or publish without --no-push")
+    stored.check_bundle(root, path, digest)
 
 
-def _status(root: Path, *options: str) -> dict[str, Any]:
-    """`dvc status --json`: {stage or path: what changed}."""
-    found: dict[str, Any] = json.loads(vcs.dvc("status", "--json", *options, cwd=root))
+def _refuse(lost: Sequence[stored.Object], remote: str, rest: str, fix: str) -> None:
+    if lost:
+        named = ", ".join(f"{one.path} ({one.place})" for one in lost[:_SHOWN])
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        what = f"does not have {named}{more}{rest}"
+        raise InvalidError("data-unpushed", what, where=remote, done=_DONE, fix=fix)
+
+
+def _status(root: Path) -> dict[str, Any]:
+    """`dvc status --json`: {stage: what changed}."""
+    found: dict[str, Any] = json.loads(vcs.dvc("status", "--json", cwd=root))
     return found
 
 

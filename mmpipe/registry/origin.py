@@ -69,6 +69,18 @@ def push(top: Path, remote: str, *, tag: str, branch: str | None = None) -> None
         raise _failed(error, shlex.join(["git", *words]), f"{tag} is here, not at {remote}") from None
 
 
+def push_notes(top: Path, remote: str, ref: str) -> None:
+    """Push a ref of notes. Raises MmpipeError `remote-failed`; its fix also merges those of others."""
+    push = f"git push {remote} {ref}"
+    try:
+        vcs.git("push", "--quiet", remote, ref, cwd=top)
+    except MmpipeError as error:
+        short = ref.removeprefix("refs/notes/")
+        merge = f"git fetch {remote} {ref} && git notes --ref={short} merge FETCH_HEAD && {push}"
+        fix = merge if "rejected" in error.what else push
+        raise _failed(error, fix, f"the note is here, not at {remote}") from None
+
+
 def _target(top: Path, branch: str) -> str:
     """The branch here and its name at the remote."""
     merge = vcs.ask_git("config", f"branch.{branch}.merge", cwd=top)

@@ -10,14 +10,13 @@ from mmpipe.errors import InvalidError
 from mmpipe.registry import candidate, changes, data, gto_tags, messages, origin, tagged, worktree
 from mmpipe.registry.candidate import Candidate
 from mmpipe.registry.records import Version
+from mmpipe.registry.signature import Sign
 from mmpipe.registry.tagged import Registry
 from mmpipe.registry.worktree import Place
 
 _DONE = "nothing was tagged"
 Judge = Callable[[Version], Mapping[str, Any]]
 """The champion → {verdict: promote or refuse, reasons: texts} about the model of the workspace."""
-Sign = Callable[[Path], str]
-"""The folder of a bundle → one line of text."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def publish(
     if sign and found.made and not wishes.dry_run:
         found = replace(found, signature=sign(root / model.path))
     if not wishes.dry_run:
-        _carry_out(root, place, found, name, push=wishes.push)
+        _store(root, model, found, push=wishes.push)
+        _tag(place, found, name)
     return found
 
 
@@ -168,12 +168,14 @@ def _judged(registry: Registry, name: str, judge: Judge | None) -> dict[str, Any
     return {"verdict": found["verdict"], "reasons": list(found["reasons"]), "champion": champion.tag}
 
 
-def _carry_out(root: Path, place: Place, found: Published, name: str, *, push: bool) -> None:
-    """Data first: a tag never names what the remote does not have."""
-    if found.data_remote and push:
-        data.push(root, found.data_remote)
-    elif found.data_remote:
-        data.check_pushed(root, found.data_remote)
+def _store(root: Path, model: Candidate, found: Published, *, push: bool) -> None:
+    """Data first: a tag never names what the remote does not have, byte for byte."""
+    if found.data_remote:
+        store = data.push if push else data.check_pushed
+        store(root, found.data_remote, path=model.path, digest=model.digest)
+
+
+def _tag(place: Place, found: Published, name: str) -> None:
     if found.made:
         message = _message(name, found)
         gto_tags.register(place.top, found.name, found.version, commit=found.commit, message=message)

@@ -44,7 +44,7 @@ def pull(
     if contents is None:
         contents = fetch(version, source, advance=advance)
     if public_key is not None:
-        _check_signature(contents, version, public_key)
+        check_signature(contents, version, public_key)
     origin = _origin(version, source, contents.digest)
     if fetched:
         bundle.write(place, contents.files, origin=origin)
@@ -90,6 +90,15 @@ def fetch(version: Version, source: str, *, advance: Callable[[int], object] | N
     return Contents(found, digest)
 
 
+def check_signature(contents: Contents, version: Version, public_key: Path) -> None:
+    """Raise as `signature.verify` does unless the version's tag carries the key's signature of it."""
+    paths.PRIVATE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.PRIVATE) as scratch:
+        folder = Path(scratch, version.name)
+        bundle.write(folder, contents.files)
+        signature.verify(folder, version.signature, public_key, where=version.tag)
+
+
 def _at_hand(place: Path, version: Version) -> Contents | None:
     """What was pulled before, if it is whole and this version's."""
     try:
@@ -101,14 +110,6 @@ def _at_hand(place: Path, version: Version) -> Contents | None:
 
 def _origin(version: Version, source: str, digest: str) -> Origin:
     return Origin(version.name, version.version, version.tag, version.commit, remote.public(source), digest)
-
-
-def _check_signature(contents: Contents, version: Version, public_key: Path) -> None:
-    paths.PRIVATE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=paths.PRIVATE) as scratch:
-        folder = Path(scratch, version.name)
-        bundle.write(folder, contents.files)
-        signature.verify(folder, version.signature, public_key, where=version.tag)
 
 
 def _refuse_foreign(into: Path) -> None:

@@ -26,7 +26,7 @@ _FORMAT = "".join(f"%({atom})%00" for atom in _ATOMS)
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://.+|[^/\\\s:]+@?[^/\\\s:]*:.+")
 """`https://…`, `ssh://…`, `file://…`, or `user@host:path`."""
 _AT_A_TIME = 2_000
-_NO_PROGRAMS = ("-c", "protocol.ext.allow=never")
+NO_PROGRAMS = ("-c", "protocol.ext.allow=never")
 """A URL may not name a program to run."""
 
 
@@ -100,7 +100,7 @@ def _time(raw: str) -> datetime | None:
 def _read_url(url: str) -> list[RawTag]:
     """List the tags, then fetch those of models and their commits, without files and without history."""
     try:
-        listed = vcs.git(*_NO_PROGRAMS, "ls-remote", "--tags", "--refs", "--", url, cwd=Path())
+        listed = vcs.git(*NO_PROGRAMS, "ls-remote", "--tags", "--refs", "--", url, cwd=Path())
         names = [line.partition("\trefs/tags/")[2] for line in listed.splitlines()]
         wanted = [name for name in names if tags.parse_tag(name)]
         if not wanted:
@@ -111,7 +111,7 @@ def _read_url(url: str) -> list[RawTag]:
             for start in range(0, len(wanted), _AT_A_TIME):
                 refs = [f"refs/tags/{name}:refs/tags/{name}" for name in wanted[start : start + _AT_A_TIME]]
                 lean = ("--depth=1", "--filter=tree:0", "--no-tags", "--quiet")
-                vcs.git(*_NO_PROGRAMS, "fetch", *lean, "--", url, *refs, cwd=store)
+                vcs.git(*NO_PROGRAMS, "fetch", *lean, "--", url, *refs, cwd=store)
             return _read_folder(store)
     except MmpipeError as error:
         if error.code != "command-failed":

@@ -65,42 +65,16 @@ def in_our_words(fs: Fs, source: str) -> Iterator[None]:
         raise _of_folder(error, fs, source) from error
     except FileNotFoundError as error:
         raise _missing(error, fs, source) from error
-    except (DvcException, OSError, *_network_errors()) as error:
-        raise _failed(error, source) from error
+    except (DvcException, OSError, *network_errors()) as error:
+        raise failed(error, source) from error
 
 
-def storage(fs: Fs) -> str:
-    """Where the repository says its data lie: the URL of its default DVC remote, or nowhere."""
-    config = (fs.repo if hasattr(fs, "repo") else fs.fs.repo).config
-    name = config["core"].get("remote")
-    return public(str(config["remote"][name]["url"])) if name else ""
+def failed(error: Exception, source: str, *, done: str = "stopped") -> TemporaryError:
+    """An error of DVC or of a remote, in its own last words."""
+    return TemporaryError("remote-failed", _words(error), where=public(source), done=done)
 
 
-def _of_folder(error: Exception, fs: Fs, source: str) -> MmpipeError:
-    """DVC cannot read the list of a folder's files: it is not there, not to be had, or damaged."""
-    cause = error.__cause__
-    if cause is None or isinstance(cause, FileNotFoundError):
-        return _missing(error, fs, source)
-    if isinstance(cause, (OSError, *_network_errors())):
-        return _failed(error, source)
-    what = f"its DVC remote {storage(fs)} holds a damaged list of files ({_words(error)})"
-    return VerificationError("object-damaged", what, where=public(source))
-
-
-def _failed(error: Exception, source: str) -> TemporaryError:
-    return TemporaryError("remote-failed", _words(error), where=public(source))
-
-
-def _missing(error: Exception, fs: Fs, source: str) -> NotFoundError:
-    place = storage(fs)
-    if place:
-        what = f"its DVC remote {place} does not hold it ({_words(error)})"
-        return NotFoundError("object-missing", what, where=public(source))
-    what = f"it has no DVC remote, and is no folder with its own cache ({_words(error)})"
-    return NotFoundError("remote-missing", what, where=public(source))
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
     """What S3 and HTTP remotes raise of their own, where they are installed."""
     found: list[type[Exception]] = []
     try:
@@ -116,6 +90,33 @@ def _network_errors() -> tuple[type[Exception], ...]:
     except ImportError:
         pass
     return tuple(found)
+
+
+def storage(fs: Fs) -> str:
+    """Where the repository says its data lie: the URL of its default DVC remote, or nowhere."""
+    config = (fs.repo if hasattr(fs, "repo") else fs.fs.repo).config
+    name = config["core"].get("remote")
+    return public(str(config["remote"][name]["url"])) if name else ""
+
+
+def _of_folder(error: Exception, fs: Fs, source: str) -> MmpipeError:
+    """DVC cannot read the list of a folder's files: it is not there, not to be had, or damaged."""
+    cause = error.__cause__
+    if cause is None or isinstance(cause, FileNotFoundError):
+        return _missing(error, fs, source)
+    if isinstance(cause, (OSError, *network_errors())):
+        return failed(error, source)
+    what = f"its DVC remote {storage(fs)} holds a damaged list of files ({_words(error)})"
+    return VerificationError("object-damaged", what, where=public(source))
+
+
+def _missing(error: Exception, fs: Fs, source: str) -> NotFoundError:
+    place = storage(fs)
+    if place:
+        what = f"its DVC remote {place} does not hold it ({_words(error)})"
+        return NotFoundError("object-missing", what, where=public(source))
+    what = f"it has no DVC remote, and is no folder with its own cache ({_words(error)})"
+    return NotFoundError("remote-missing", what, where=public(source))
 
 
 def _words(error: BaseException) -> str:
