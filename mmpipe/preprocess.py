@@ -39,10 +39,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """`settings`: {modality: keyword arguments of its extractor} for each that the model takes. Pickles."""
+    """`settings`: {modality: keyword arguments of its extractor} for each that the model takes. Pickles.
+
+    `judged`: ingest has accepted all that comes, by the limits of its parameters: none counts again.
+    """
 
     settings: dict[str, dict[str, Any]]
     tokenizer: str | None
+    judged: bool = False
 
     def features(self, sample: Sample) -> Features | Refusal:
         """What the model takes of the sample; a Refusal for the first fault, `row-empty` if nothing is."""
@@ -74,10 +78,13 @@ class Preprocessor:
         settings = self.settings[modality]
         if modality == "text":
             assert self.tokenizer is not None
-            words = check(value) if value.strip() else ""  # white space alone is no text
-            return text.encode([words], self.tokenizer, max_tokens=settings["max_tokens"])[0]
+            words = value if value.strip() else ""  # white space alone is no text
+            return text.encode(
+                [words if self.judged else check(words)], self.tokenizer, max_tokens=settings["max_tokens"]
+            )[0]
         data = value if isinstance(value, bytes) else files.read_guarded(value, max_bytes=MAX_BYTES)
-        return audio.extract(data, **settings) if modality == "audio" else image.extract(data, **settings)
+        extract = audio.extract if modality == "audio" else image.extract
+        return extract(data, judged=self.judged, **settings)
 
 
 def _value(row: Row, modality: str) -> Path | str | None:

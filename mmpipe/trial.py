@@ -11,9 +11,9 @@ import numpy as np
 
 from mmpipe import bundle, files, gate
 from mmpipe.errors import InvalidError, SampleError
+from mmpipe.features.extractor import MAX_FILE_BYTES
 from mmpipe.metrics import Floats
 from mmpipe.predict import Prediction, Predictor, Sample
-from mmpipe.preprocess import MAX_BYTES
 from mmpipe.testset import HeldOut
 
 TIMED, ROUNDS = 50, 5
@@ -43,10 +43,11 @@ def run(root: Path, test: HeldOut, runners: Sequence[Runner]) -> tuple[gate.Held
     targets = [row["target"] for row in test.rows]
     labels = sorted({*targets, *(label for one in runners for label in one.predictor.bundle.labels)})
     index = {label: number for number, label in enumerate(labels)}
-    chances = [probabilities(one.predictor, raw(root, test.rows), index) for one in runners]
+    predictors = [one.predictor.trusting() for one in runners]
+    chances = [probabilities(predictor, raw(root, test.rows), index) for predictor in predictors]
     answered = np.logical_and.reduce([one.any(axis=1) for one in chances])
     rows = [row for row, good in zip(test.rows, answered, strict=True) if good] or test.rows
-    times = latencies([one.predictor for one in runners], list(raw(root, _spread(rows, TIMED))))
+    times = latencies(predictors, list(raw(root, _spread(rows, TIMED))))
     wanted = np.array([index[target] for target in targets], np.int64)
     return gate.HeldOut(wanted, np.array(test.groups), labels, test.sha256), [
         gate.Contender(
@@ -97,7 +98,7 @@ def _bytes(root: Path, row: dict[str, Any], modality: str) -> bytes | None:
     if name is None:
         return None
     try:
-        data = files.read_guarded(root / name, max_bytes=MAX_BYTES)
+        data = files.read_guarded(root / name, max_bytes=MAX_FILE_BYTES)
     except SampleError as error:
         raise InvalidError(error.code, error.what, where=name, fix=FIX) from None
     if files.sha256(data) != row[f"{modality}_sha256"]:

@@ -1,8 +1,12 @@
 """A row that ingest would put aside is refused, for the same reason, whatever else is wrong with it."""
 
+import io
+from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
+import soundfile
 import tiny_bundle
 from bad_folder import BAD, PNG, WAV
 
@@ -70,3 +74,25 @@ def test_only_what_the_model_takes_is_judged(folder, preprocessor):
     assert preprocessor.of_row(row).modality == "image"
     settings = {"text": tiny_bundle.SETTINGS["text"]}
     assert list(Preprocessor(settings, preprocessor.tokenizer).of_row(row)) == ["text"]
+
+
+def flac(samples):
+    out = io.BytesIO()
+    soundfile.write(out, samples, 8_000, format="FLAC")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 601])
+@pytest.mark.parametrize("share", [1, 0.9])
+def test_a_recording_is_judged_to_its_end(folder, preprocessor, seconds, share):
+    """The model takes the first two seconds of it."""
+    data = flac(np.random.default_rng(0).normal(0, 0.1, 8_000 * seconds))
+    (folder / "sound").write_bytes(data[: int(len(data) * share)])
+    row = Row("m.csv", 1, folder, "row", audio="sound")
+    judged, made = inspect(row, Limits()), preprocessor.of_row(row)
+    trusted = replace(preprocessor, judged=True).of_row(row)
+    if seconds < 600 and share == 1:
+        assert np.array_equal(made["audio"], trusted["audio"])
+    else:
+        assert isinstance(judged, Fault) and (made.code, made.what) == (judged.code, judged.what)
+        assert isinstance(trusted, Refusal) == (seconds == 1)
