@@ -33,12 +33,12 @@ PATIENCE_S = 10.0
 """For a server that does not answer: the run goes on without the artifact."""
 EVERY_S = 1.0
 KEPT_REPORTS = 20
-_STEP = re.compile(r"(?:epoch|extract \w+):? (\d+)/(\d+)\b")
+_STEP = re.compile(r"(?:epoch|extract \w+|predict):? (\d+)/(\d+)\b")
 
 
 @asynccontextmanager
 async def progress(name: str, tell: Line) -> AsyncIterator[Line]:
-    """Lines are passed on to `tell`; those that count samples or epochs move a progress artifact on."""
+    """Lines are passed on to `tell`; those that count samples, rows or epochs move a progress artifact on."""
     found = [0.0]
 
     def heard(step: str, line: str) -> None:

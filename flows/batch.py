@@ -1,12 +1,14 @@
 """The flow `predict`: a table of samples through a published model, in a process of its own."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.states import Completed
 
+from flows import artifacts
 from flows.retrain import end_with_runner
 from flows.speaking import tell
 from mmpipe.errors import MmpipeError, UsageError
@@ -32,7 +34,9 @@ async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
     arguments = [table, "--output", output, "--model", str(resolve_folder(model))]
     code = "from mmpipe.cli import run; run()"
     command = [sys.executable, "-P", "-c", code, "predict", *arguments]
-    status = await stream(command, cwd=root, environment=environment(root), say=lambda s: tell("predict", s))
+    async with artifacts.progress("predict", tell) as heard:
+        say = partial(heard, "predict")
+        status = await stream(command, cwd=root, environment=environment(root), say=say)
     if status:
         raise MmpipeError("step-failed", f"ended with {status}", where="mmpipe predict")
     return Completed(name="Predicted", message=f"{table} by {model} into {output}")

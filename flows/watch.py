@@ -17,7 +17,7 @@ from mmpipe.files import write_json
 from mmpipe.retrain.options import Options
 
 if TYPE_CHECKING:
-    from mmpipe.manifest import Row
+    from mmpipe.row import Row
 
 STATE = paths.PRIVATE / "watch.json"
 """{seen: the samples that a retraining took, pending: those of the run that was started, run: its id}."""
@@ -49,12 +49,13 @@ def samples(folder: Path, columns: Mapping[str, str | None]) -> set[str]:
     """A short hash for each sample of a landing folder: its cells, and its files' sizes and times."""
     from mmpipe import manifest
     from mmpipe.retrain.landing import TABLES
+    from mmpipe.row import Row
 
     if not folder.is_dir():
         return set()
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
     rows = [row for source in tables or [folder] for row in manifest.read(source, columns)]
-    return {_signature(row) for row in rows if isinstance(row, manifest.Row)}
+    return {_signature(row) for row in rows if isinstance(row, Row)}
 
 
 async def settled(state: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmpipe import manifest_records
 from mmpipe.errors import InvalidError, SampleError
 from mmpipe.files import read_guarded, safe_join
-from mmpipe.manifest import Row
 from mmpipe.media import audio, image_header
 from mmpipe.media.sniff import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS
+from mmpipe.records import table
+from mmpipe.row import Row
 from mmpipe.schema import SPLITS
 
 T = TypeVar("T")
@@ -52,9 +52,9 @@ FEW = 10
 
 
 def cells(path: Path) -> Cells:
-    """The cells of a CSV, JSONL or Parquet file as text. Raises as `manifest_records.read` does."""
+    """The cells of a CSV, JSONL or Parquet file as text. Raises as `records.table.read` does."""
     names = _flat_columns(path) if path.suffix.lower() == ".parquet" else set()
-    found = manifest_records.read(path, names)
+    found = table.read(path, names)
     rows = [record.cells for record in found.records if record.cells is not None]
     return {
         name: [
@@ -200,7 +200,7 @@ def _looked(rows: Sequence[Row], key: str, look: Callable[[bytes], T]) -> list[T
     found = []
     for row in [row for row in rows if getattr(row, key)][:LOOKED_AT]:
         try:
-            found.append(look(read_guarded(safe_join(row.folder, getattr(row, key)), max_bytes=MAX_BYTES)))
+            found.append(look(read_guarded(row.path_of(getattr(row, key)), max_bytes=MAX_BYTES)))
         except SampleError:
             continue
     return found

@@ -9,7 +9,7 @@ from typing import Any
 from mmpipe import executors, progress, schema, targets
 from mmpipe.errors import InvalidError, TooManyBadRowsError
 from mmpipe.inspection import Facts, Fault, Limits, inspect_rows
-from mmpipe.manifest import BadRow, Row
+from mmpipe.row import BadRow, Row
 
 SHARD_ROWS = 64
 DUPLICATE = "row-duplicate"

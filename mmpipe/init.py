@@ -10,7 +10,7 @@ from typing import Any
 from mmpipe import guess, manifest, params, paths, vcs
 from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
 from mmpipe.files import canonical_json, safe_join, write_bytes
-from mmpipe.manifest import BadRow, Row
+from mmpipe.row import BadRow, Row
 
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -134,7 +134,7 @@ def _names(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for name in (row.image, row.audio, row.text_path):
             try:
-                if name and safe_join(row.folder, name).is_file():
+                if name and row.path_of(name).is_file():
                     yield name
             except (SampleError, OSError):
                 continue  # ingest will put the row aside and say why

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from mmpipe.errors import SampleError
-from mmpipe.files import read_guarded, safe_join, sha256
-from mmpipe.manifest import Row
+from mmpipe.files import read_guarded, sha256
 from mmpipe.media import audio, image, sniff, text
 from mmpipe.media.phash import phash
+from mmpipe.row import JUDGED, Row
 
 _PHASH_SIDE = 64
 
@@ -49,12 +48,13 @@ def inspect_rows(rows: Sequence[Row], beat: Callable[[int], None], *, limits: Li
 
 
 def inspect(row: Row, limits: Limits) -> Facts | Fault:
-    """Read and decode what the row names. The first fault counts, in the order image, text, audio."""
+    """Read and decode what the row names. The first fault counts, in the order of `row.JUDGED`."""
+    looks = {"image": _image, "text": _text, "audio": _audio}
     facts: Facts = {"warnings": []}
-    for modality, look in (("image", _image), ("text", _text), ("audio", _audio)):
+    for modality in JUDGED:
         seen: list[str] = []
         try:
-            found = look(row, limits, seen)
+            found = looks[modality](row, limits, seen)
         except SampleError as error:
             return Fault(modality, error.code, error.what, seen[0] if seen else None)
         facts["warnings"] += found.pop("warnings", [])
@@ -64,8 +64,7 @@ def inspect(row: Row, limits: Limits) -> Facts | Fault:
 
 def _read(row: Row, name: str, limits: Limits, seen: list[str]) -> bytes:
     """The file's bytes; their hash is noted in `seen` for a fault found later."""
-    safe_join(row.folder, unquote(name))  # %2e%2e/ is no file of ours either
-    data = read_guarded(safe_join(row.folder, name), max_bytes=limits.max_file_bytes)
+    data = read_guarded(row.path_of(name), max_bytes=limits.max_file_bytes)
     seen.append(sha256(data))
     return data
 

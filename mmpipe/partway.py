@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mmpipe import files, tables
 from mmpipe.errors import MmpipeError, SampleError
-from mmpipe.manifest import BadRow, Row
+from mmpipe.row import BadRow, Row
 
 
 class Partway:
@@ -46,16 +46,16 @@ class Partway:
 def _identity(row: Row | BadRow) -> list[Any]:
     if isinstance(row, BadRow):
         return [row.source, row.row, row.id, row.code, row.what]
-    named = [_state(row.folder, name) for name in (row.image, row.audio, row.text_path)]
+    named = [_state(row, name) for name in (row.image, row.audio, row.text_path)]
     return [row.source, row.row, row.id, row.text, *named]
 
 
-def _state(folder: Path, name: str | None) -> list[Any] | None:
+def _state(row: Row, name: str | None) -> list[Any] | None:
     """A file's name, size and time of change; only its name where it is not there or not to be read."""
     if name is None:
         return None
     try:
-        status = files.safe_join(folder, name).stat()
+        status = row.path_of(name).stat()
     except (SampleError, OSError):
         return [name]
     return [name, status.st_size, status.st_mtime_ns]

@@ -6,7 +6,8 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from copy import copy
+from dataclasses import dataclass, make_dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -59,6 +60,12 @@ class Predictor:
         self.name = name
         settings = {m: bundle.preprocessing[m] for m in bundle.modalities}
         self.preprocessor = Preprocessor(settings, bundle.tokenizer)
+
+    def trusting(self) -> "Predictor":
+        """The same model, for samples that ingest has accepted: limits of a sample do not count again."""
+        found = copy(self)
+        found.preprocessor = replace(self.preprocessor, judged=True)
+        return found
 
     @property
     def modalities(self) -> tuple[str, ...]:

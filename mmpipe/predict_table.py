@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,21 +14,26 @@ import pyarrow as pa
 
 from mmpipe import executors, files, manifest, preprocess, sheets, tables
 from mmpipe.errors import SampleError, UsageError
-from mmpipe.manifest import BadRow, Row
 from mmpipe.partway import Partway
 from mmpipe.predict import BATCH_SIZE, Prediction, Predictor
 from mmpipe.preprocess import Features, Refusal
+from mmpipe.row import BadRow, Row
 from mmpipe.tasks.task import Task
 
 Advance = Callable[[int], object]
+"""Told of so many more rows that are done."""
+Watch = Callable[[int], AbstractContextManager[Advance]]
+"""Given the number of rows, the context in which they are answered."""
 COLUMNS = {**manifest.COLUMNS, "target": None}
 """The columns that training expects by default; a target is not needed."""
 TIMEOUT_S = 30.0
 """What one row's files may take."""
 
 
-def _unwatched(_rows: int) -> None:
+@contextmanager
+def _unwatched(_total: int) -> Iterator[Advance]:
     """Nobody counts along."""
+    yield lambda _rows: None
 
 
 @dataclass(frozen=True)
@@ -65,31 +71,34 @@ def predict_table(  # noqa: PLR0913  the rows, where they go, and how they are r
     columns: Mapping[str, str | None] = COLUMNS,
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
-    advance: Advance = _unwatched,
+    watch: Watch = _unwatched,
 ) -> Counts:
     """Predict every row of a CSV, JSONL or Parquet file or class folder, and write them in the same order.
 
-    Files are decoded in worker processes: one that ends or hangs a decoder costs its row. `output` ends in
-    .parquet, .jsonl or .csv; it is written as the predictions come, and appears whole, at the end.
-    Interrupted, the same call goes on where it was (see `partway`). `advance` is told of rows done. Raises
-    UsageError for another ending and for an output that would overwrite what is read, and what
-    `manifest.read` raises.
+    The manifest is read twice: to its end before anything is answered, then a batch at a time; no more than
+    a batch is held. Files are decoded in worker processes: one that ends or hangs a decoder costs its row.
+    `output` ends in .parquet, .jsonl or .csv; it is written as the predictions come, and appears whole, at
+    the end. Interrupted, the same call goes on where it was (see `partway`). Raises UsageError for another
+    ending and for an output that would overwrite what is read, what `manifest.survey` raises, and
+    TemporaryError `file-changed` where the manifest changes meanwhile.
     """
     if output.suffix not in WRITERS:
         what = f"{output.name!r} ends in none of {', '.join(WRITERS)}"
         raise UsageError("usage", what, fix="give --output another ending")
-    rows = manifest.read(source, columns)
+    rows = manifest.survey(source, columns)
     _check_output(output, source, rows)
     counts: Counter[str | None] = Counter()
     task, decoding = predictor.bundle.task, predictor.bundle.decoding
     shape = Shape(task.fields(decoding), decoding.labels)
     partway = Partway(output, _schema(shape), f"{predictor.name} {predictor.bundle.digest}")
-    answered = _answered(predictor, rows, partway, (workers, timeout_s), advance)
-    WRITERS[output.suffix](output, _counted(answered, counts), shape)
+    with watch(len(rows)) as advance:
+        answered = _answered(predictor, rows, partway, (workers, timeout_s), advance)
+        WRITERS[output.suffix](output, _counted(answered, counts), shape)
     partway.clear()
+    assert counts.total() == len(rows), "rows are conserved"
     predicted = counts.pop(None, 0)
     refused = {str(code): count for code, count in sorted(counts.items(), key=str)}
-    return Counts(predicted + counts.total(), predicted, refused)
+    return Counts(len(rows), predicted, refused)
 
 
 def _check_output(output: Path, source: Path, rows: Iterable[Row | BadRow]) -> None:
@@ -113,7 +122,7 @@ def _files(rows: Iterable[Row | BadRow]) -> Iterator[Path]:
             continue
         for name in (row.image, row.text_path, row.audio):
             try:
-                path = files.safe_join(row.folder, name) if name is not None else None
+                path = row.path_of(name) if name is not None else None
             except SampleError:
                 continue
             if path is not None and path.exists():

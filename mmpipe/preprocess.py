@@ -1,7 +1,8 @@
 """Raw samples → the features of their modalities, by the settings that a model was trained with; no torch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from mmpipe import files
 from mmpipe.errors import SampleError
 from mmpipe.features import audio, image, text
-from mmpipe.manifest import BadRow, Row
 from mmpipe.media.text import check, decode
+from mmpipe.row import JUDGED, BadRow, Row
 
 MAX_BYTES = 100_000_000
 Features = dict[str, NDArray[Any]]
@@ -38,49 +39,62 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """`settings`: {modality: keyword arguments of its extractor} for each that the model takes. Pickles."""
+    """`settings`: {modality: keyword arguments of its extractor} for each that the model takes. Pickles.
+
+    `judged`: ingest has accepted all that comes, by the limits of its parameters: none counts again.
+    """
 
     settings: dict[str, dict[str, Any]]
     tokenizer: str | None
+    judged: bool = False
 
     def features(self, sample: Sample) -> Features | Refusal:
         """What the model takes of the sample; a Refusal for the first fault, `row-empty` if nothing is."""
-        found: Features = {}
-        for modality in sorted(self.settings):
-            if (value := getattr(sample, modality)) is None:
-                continue
-            try:
-                feature = self.feature(modality, value)
-            except SampleError as error:
-                return Refusal(error.code, error.what, modality)
-            if len(feature):
-                found[modality] = feature
-        return found or Refusal("row-empty", f"has none of {', '.join(sorted(self.settings))}")
+        return self._features(partial(getattr, sample))
 
     def of_row(self, row: Row | BadRow) -> Features | Refusal:
         """The same of a manifest's row; nothing outside of the manifest's folder is read."""
         if isinstance(row, BadRow):
             return Refusal(row.code, row.what)
-        places = {m: getattr(row, m) for m in ("audio", "image") if m in self.settings}
-        try:
-            found = {m: files.safe_join(row.folder, name) for m, name in places.items() if name is not None}
-            sample = Sample(text=row.text, **found)
-            if row.text_path is not None and "text" in self.settings:
-                data = files.read_guarded(files.safe_join(row.folder, row.text_path), max_bytes=MAX_BYTES)
-                sample = replace(sample, text=decode(data))
-        except SampleError as error:
-            return Refusal(error.code, error.what)
-        return self.features(sample)
+        return self._features(partial(_value, row))
+
+    def _features(self, value_of: Callable[[str], bytes | Path | str | None]) -> Features | Refusal:
+        """Modality by modality, as ingest judges them: the first fault is the same one."""
+        found: Features = {}
+        for modality in JUDGED:
+            if modality not in self.settings:
+                continue
+            try:
+                value = value_of(modality)
+                feature = None if value is None else self.feature(modality, value)
+            except SampleError as error:
+                return Refusal(error.code, error.what, modality)
+            if feature is not None and len(feature):
+                found[modality] = feature
+        return found or Refusal("row-empty", f"has none of {', '.join(sorted(self.settings))}")
 
     def feature(self, modality: str, value: Any) -> NDArray[Any]:
         """Of a file, its bytes or a text; of length 0 for blank text. Raises SampleError."""
         settings = self.settings[modality]
         if modality == "text":
             assert self.tokenizer is not None
-            words = check(value) if value.strip() else ""  # white space alone is no text
-            return text.encode([words], self.tokenizer, max_tokens=settings["max_tokens"])[0]
+            words = value if value.strip() else ""  # white space alone is no text
+            return text.encode(
+                [words if self.judged else check(words)], self.tokenizer, max_tokens=settings["max_tokens"]
+            )[0]
         data = value if isinstance(value, bytes) else files.read_guarded(value, max_bytes=MAX_BYTES)
-        return audio.extract(data, **settings) if modality == "audio" else image.extract(data, **settings)
+        extract = audio.extract if modality == "audio" else image.extract
+        return extract(data, judged=self.judged, **settings)
+
+
+def _value(row: Row, modality: str) -> Path | str | None:
+    """The text, the path of the picture or the recording; a text's file goes before its cell."""
+    if modality != "text":
+        name = getattr(row, modality)
+        return None if name is None else row.path_of(name)
+    if row.text_path is None:
+        return row.text
+    return decode(files.read_guarded(row.path_of(row.text_path), max_bytes=MAX_BYTES))
 
 
 def of_rows(

@@ -1,4 +1,4 @@
-"""The state of every file below some folders, to tell whether any changed while they were read."""
+"""The state of a file, or of every file below some folders, to tell whether any changed while it was read."""
 
 import os
 from collections.abc import Iterable
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from mmpipe.errors import TemporaryError
 
-Snapshot = dict[str, tuple[int, int, int]]
-"""Path → size in bytes, time of the last change in ns, inode."""
+State = tuple[int, int, int]
+"""Of a file: size in bytes, time of the last change in ns, inode."""
+Snapshot = dict[str, State]
+"""By path."""
 _SHOWN = 3
 
 
@@ -18,12 +20,18 @@ def take(folders: Iterable[Path]) -> Snapshot:
         for parent, _, names in os.walk(folder):
             for name in names:
                 path = Path(parent, name)
-                try:
-                    status = path.stat()
-                except OSError:  # a dead link, or gone since it was listed
-                    continue
-                found[path.as_posix()] = (status.st_size, status.st_mtime_ns, status.st_ino)
+                if (of_file := state(path)) is not None:
+                    found[path.as_posix()] = of_file
     return found
+
+
+def state(path: Path) -> State | None:
+    """That of one file; None of a dead link, or of a file that is gone since it was listed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def check(before: Snapshot, after: Snapshot) -> None:

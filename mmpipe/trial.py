@@ -11,8 +11,8 @@ import numpy as np
 
 from mmpipe import bundle, files
 from mmpipe.errors import InvalidError, SampleError
+from mmpipe.features.extractor import MAX_FILE_BYTES
 from mmpipe.predict import Prediction, Predictor, Sample
-from mmpipe.preprocess import MAX_BYTES
 from mmpipe.tasks.task import Task
 from mmpipe.testset import HeldOut as TestSet
 from mmpipe.verdict import Contender, HeldOut
@@ -45,10 +45,11 @@ def run(root: Path, test: TestSet, runners: Sequence[Runner]) -> tuple[HeldOut, 
     wanted, labels = task.truth(
         [row["target"] for row in test.rows], [one.predictor.bundle.decoding for one in runners]
     )
-    answers = [_answers(one.predictor, raw(root, test.rows)) for one in runners]
+    predictors = [one.predictor.trusting() for one in runners]
+    answers = [_answers(predictor, raw(root, test.rows)) for predictor in predictors]
     answered = [all(said) for said in zip(*answers, strict=True)]
     rows = [row for row, good in zip(test.rows, answered, strict=True) if good] or test.rows
-    times = latencies([one.predictor for one in runners], list(raw(root, _spread(rows, TIMED))))
+    times = latencies(predictors, list(raw(root, _spread(rows, TIMED))))
     return HeldOut(wanted, np.array(test.groups), labels, test.sha256), [
         Contender(
             name=one.name,
@@ -106,7 +107,7 @@ def _bytes(root: Path, row: dict[str, Any], modality: str) -> bytes | None:
     if name is None:
         return None
     try:
-        data = files.read_guarded(root / name, max_bytes=MAX_BYTES)
+        data = files.read_guarded(root / name, max_bytes=MAX_FILE_BYTES)
     except SampleError as error:
         raise InvalidError(error.code, error.what, where=name, fix=FIX) from None
     if files.sha256(data) != row[f"{modality}_sha256"]:

@@ -10,9 +10,9 @@ from mmpipe.preprocess import Preprocessor
 class Perilous(Preprocessor):
     """Behaves by the text of the sample."""
 
-    def features(self, sample):
-        if sample.text == "crash":
+    def feature(self, modality, value):
+        if value == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
-        if sample.text == "hang":
+        if value == "hang":
             time.sleep(60)
-        return super().features(sample)
+        return super().feature(modality, value)

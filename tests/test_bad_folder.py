@@ -3,7 +3,13 @@
 import json
 
 import bad_folder
+import tiny_bundle
 from workspace import Workspace, set_params
+
+from mmpipe import ingest, manifest, paths, tables
+from mmpipe.inspection import Limits
+from mmpipe.predict import load
+from mmpipe.predict_table import predict_table
 
 INGEST = ("python", "-m", "mmpipe.stages.ingest")
 
@@ -30,3 +36,25 @@ def test_each_bad_file_is_a_row_and_too_many_stop_the_run(tmp_path):
     assert stopped.stderr.startswith("too-many-bad-rows 15 of 55 rows are bad (27.3%), 20.0% are allowed: ")
     assert "Traceback" not in stopped.stderr
     assert len(json.loads(workspace.run("mmpipe", "quarantine", "--json").stdout)) == bad
+
+
+def test_predict_refuses_each_row_that_ingest_puts_aside_and_says_the_same(tmp_path):
+    bad_folder.write(tmp_path / "theirs")
+    tiny_bundle.write(tmp_path)
+    source, out = tmp_path / "theirs/rows.csv", tmp_path / "out.parquet"
+    with source.open("ab") as file:
+        file.write(b"%2e%2e,%2e%2e/rows.csv,,,a\nmany,,,,a,b\ncaf\xe9,,,,a\nempty, ,,,a\n")
+    columns = manifest.COLUMNS | {"text": None, "text_path": "text_path"}
+    found = ingest.ingest(manifest.read(source, columns), limits=Limits(), timeout_s=30, workers=2)
+    aside = {row["id"]: (row["code"], row["message"]) for row in found.quarantine}
+    assert len(aside) == len(bad_folder.BAD) + 4
+    predictor = load(tmp_path / paths.BUNDLE, device="cpu")
+    counts = predict_table(predictor, source, out, columns=columns | {"target": None}, workers=2)
+    rows = tables.read(out).to_pylist()
+    refused = {row["id"]: (row["code"], row["message"]) for row in rows if row["code"]}
+    nothing = aside.pop("empty"), refused.pop("empty")  # in other words: what the model takes
+    assert [code for code, _ in nothing] == ["row-empty", "row-empty"]
+    assert refused == aside
+    assert counts.predicted == found.counts["rows_ok"] == bad_folder.GOOD
+    assert counts.refused == found.counts["codes"]
+    assert counts.rows == len(rows) == found.counts["rows_in"]

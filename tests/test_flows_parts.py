@@ -115,8 +115,8 @@ def test_metrics_stand_side_by_side():
 
 
 def test_lines_that_count_move_progress_on():
-    lines = ["epoch 3/30  train_loss 0.1", "extract image 5/40", "extract image:40", "3/4"]
-    assert [bool(artifacts._STEP.match(line)) for line in lines] == [True, True, False, False]
+    lines = ["epoch 3/30  train_loss 0.1", "extract image 5/40", "predict 1/9", "extract image:40", "3/4"]
+    assert [bool(artifacts._STEP.match(line)) for line in lines] == [True, True, True, False, False]
 
 
 def test_pictures_stand_alone():

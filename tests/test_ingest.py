@@ -16,8 +16,8 @@ from mmpipe.errors import InvalidError, TemporaryError, TooManyBadRowsError
 from mmpipe.features import extractor
 from mmpipe.features.extract import extract
 from mmpipe.inspection import Facts, Fault, Limits, inspect
-from mmpipe.manifest import BadRow, Row
 from mmpipe.media import image
+from mmpipe.row import BadRow, Row
 from mmpipe.stages import extract as extract_stage
 from mmpipe.stages import ingest as stage
 

@@ -106,7 +106,7 @@ def test_streamed_flac_has_its_real_length():
     streamed = of_untold_length(encoded(wave, "FLAC"))
     assert audio.inspect(streamed).duration_s == 40
     np.testing.assert_array_equal(audio.decode(streamed)[0], audio.decode(encoded(wave, "FLAC"))[0])
-    assert len(audio.decode(streamed, keep_s=0.25)[0]) == RATE // 4
+    assert len(audio.decode(streamed, keep_s=0.25, whole=False)[0]) == RATE // 4
     assert code(streamed, max_duration_s=39)[0] == "audio-too-long"
     assert code(streamed[: len(streamed) // 2])[0] == "audio-damaged"
 
@@ -116,16 +116,41 @@ def test_flac_that_lies_is_refused_before_allocation():
     packed = int.from_bytes(data[18:26], "big") | ((1 << 36) - 1)
     data[18:26] = packed.to_bytes(8, "big")
     assert code(bytes(data))[0] == "audio-too-long"
-    assert len(audio.decode(bytes(data), keep_s=0.25)[0]) == RATE // 4
+    assert len(audio.decode(bytes(data), keep_s=0.25, whole=False)[0]) == RATE // 4
 
 
 def test_long_silence_is_over_the_limit_or_cut():
     data = encoded(np.zeros(RATE * 700), "FLAC")
     found, what = code(data)
     assert found == "audio-too-long" and "700.0 s" in what
-    samples, _ = audio.decode(data, keep_s=2.0)
+    samples, _ = audio.decode(data, keep_s=2.0, whole=False)
     assert samples.shape == (2 * RATE,)
     assert audio.inspect(data, max_duration_s=800).warnings == ["audio: silence"]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS)
+@pytest.mark.parametrize("seconds", [0.2, 40.0])
+def test_what_is_kept_is_the_same_whether_the_rest_is_heard_or_not(kind, subtype, seconds):
+    """40 s are more than one block."""
+    data = encoded(np.random.default_rng(0).normal(0, 0.1, 50 * RATE), kind, subtype)
+    kept, rate = audio.decode(data, keep_s=seconds)
+    assert kept.shape == (int(seconds * rate),)
+    np.testing.assert_array_equal(kept, audio.decode(data, keep_s=seconds, whole=False)[0])
+    np.testing.assert_array_equal(kept, audio.decode(data)[0][: len(kept)])
+
+
+def test_what_is_wrong_after_the_part_that_is_kept_counts_as_for_ingest():
+    wave = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
+    spoilt = wave.copy()
+    spoilt[-10] = np.nan
+    flac = encoded(wave, "FLAC")
+    for data in (encoded(spoilt, subtype="FLOAT"), flac[: len(flac) * 9 // 10], encoded(np.tile(wave, 200))):
+        with pytest.raises(SampleError) as judged:
+            audio.inspect(data)
+        with pytest.raises(SampleError) as raised:
+            audio.decode(data, keep_s=1.0)
+        assert (raised.value.code, raised.value.what) == (judged.value.code, judged.value.what)
+        assert len(audio.decode(data, keep_s=1.0, whole=False)[0]) == RATE
 
 
 def test_not_a_number_is_refused_and_clipping_is_flagged():

@@ -14,14 +14,16 @@ import pytest
 import tiny_bundle
 from perilous import Perilous
 from tiny_bundle import LABELS
+from watched import texts, watched_by
 
 from mmpipe import executors, paths, preprocess
 from mmpipe import manifest as manifests
 from mmpipe import predict_table as module
 from mmpipe.commands.predict import predict
-from mmpipe.errors import UsageError
+from mmpipe.errors import InvalidError, UsageError
 from mmpipe.predict import Refusal, Sample, load
 from mmpipe.predict_table import predict_table
+from mmpipe.records import record
 from mmpipe.tasks.classify import TASK
 from mmpipe.tasks.task import Decoding
 
@@ -89,10 +91,11 @@ def test_a_table_keeps_every_row(manifest, predictor, workspace, tmp_path):
 
 
 def test_the_three_formats_say_the_same(manifest, predictor, tmp_path):
-    seen = []
+    seen, totals = [], []
     for ending in ("parquet", "jsonl", "csv"):
-        predict_table(predictor, manifest, tmp_path / f"out.{ending}", columns=COLUMNS, advance=seen.append)
-    assert sum(seen) == 27 and len(seen) > 3
+        out = tmp_path / f"out.{ending}"
+        predict_table(predictor, manifest, out, columns=COLUMNS, watch=watched_by(seen.append, totals))
+    assert sum(seen) == 27 and len(seen) > 3 and totals == [9, 9, 9]
     parquet = pq.read_table(tmp_path / "out.parquet").to_pylist()
     jsonl = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     with (tmp_path / "out.csv").open() as file:
@@ -236,39 +239,23 @@ def test_a_person_sees_how_far_it_is(workspace, manifest, tmp_path, monkeypatch,
     monkeypatch.setattr("sys.stderr", seen := Terminal())
     out = tmp_path / "out.csv"
     predict(table=manifest, output=out, model=workspace[0] / paths.BUNDLE, column=["text_path=text_path"])
-    assert re.search(r"predict .*9/\?", seen.getvalue())
+    assert re.search(r"predict .*9/9", seen.getvalue())
     assert capsys.readouterr().out.startswith("9 rows = 6 predicted + 3 refused (1 file-missing, ")
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_an_interrupted_run_goes_on_where_it_was(workspace, predictor, tmp_path, monkeypatch, ending):
-    """Batches of 4 of 20 rows; interrupted after the second; then one file of the first batch is changed."""
-    monkeypatch.setattr(module, "BATCH_SIZE", 4)
-    names = [f"{number}.png" for number in range(20)]
-    pictures = sorted((workspace[0] / "raw").glob("*.png"))
-    for name, picture in zip(names, pictures, strict=False):
-        (tmp_path / name).write_bytes(picture.read_bytes())
-    (tmp_path / "rows.csv").write_text(
-        "id,image\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names))
-    )
-    columns = {**COLUMNS, "text": None, "audio": None, "text_path": None}
-    call = partial(predict_table, predictor, tmp_path / "rows.csv", columns=columns, workers=1)
-    whole = call(tmp_path / f"whole.{ending}")
-    seen = []
-
-    def interrupt(rows):
-        seen.append(rows)
-        if sum(seen) > 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        call(tmp_path / f"out.{ending}", advance=interrupt)
-    assert not (tmp_path / f"out.{ending}").exists()
-    asked = []
-    answer = predictor.answer
-    monkeypatch.setattr(predictor, "answer", lambda features: asked.append(len(features)) or answer(features))
-    (tmp_path / names[1]).write_bytes(pictures[1].read_bytes())  # the same bytes, at another time
-    assert call(tmp_path / f"out.{ending}") == whole
-    assert asked == [4, 4, 4, 4]  # the first batch, and the three that were not answered yet
-    assert (tmp_path / f"out.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
-    assert not list(tmp_path.glob(".*"))
+def test_what_is_wrong_with_the_table_is_known_before_anything_is_answered(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "answer", lambda features: pytest.fail("it was answered"))
+    monkeypatch.setattr(record, "MAX_ROWS", 300)
+    good = json.dumps({"text": "a"}) + "\n"
+    for name, content, code in (
+        ("many.csv", texts(301), "manifest-too-large"),
+        ("many.jsonl", good * 301, "manifest-too-large"),
+        ("columns.csv", "id;text\n1;a\n", "manifest-columns"),
+        ("bad.jsonl", '{"text": "a",}\n' * 290, "manifest-format"),
+        ("late.jsonl", '{"id": "a"}\n' * 300, "manifest-columns"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(InvalidError, match=code):
+            predict_table(predictor, tmp_path / name, tmp_path / "out.parquet", workers=1)
+        (tmp_path / name).unlink()
+    assert not list(tmp_path.iterdir())

@@ -9,8 +9,9 @@ from retrained import drop
 
 from mmpipe import manifest
 from mmpipe.errors import InvalidError, MmpipeError, NotFoundError
-from mmpipe.manifest import COLUMNS, Row
+from mmpipe.manifest import COLUMNS
 from mmpipe.retrain import landing, overrides
+from mmpipe.row import Row
 
 ROWS = [("a", "a dog", "dog"), ("b", "a cat", "cat")]
 

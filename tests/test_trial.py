@@ -102,6 +102,23 @@ def test_a_model_without_a_samples_modality_has_no_answer(made):
     assert 0 < text.latency_ms < 5000 and 0 < fusion.latency_ms < 5000
 
 
+def test_what_ingest_accepted_by_its_parameters_is_answered(workspace):
+    """A recording that ends early, as `ingest.allow_truncated_audio` takes it."""
+    rows = tables.read_rows(paths.SAMPLES, schema.SAMPLES)
+    test = {row["id"] for row in testset.read(workspace).rows}
+    row = next(row for row in rows if row["audio_path"] and row["id"] in test)
+    path = workspace / row["audio_path"]
+    path.write_bytes(path.read_bytes()[:-100])
+    row["audio_sha256"] = sha256(path.read_bytes())
+    tables.write_rows(paths.SAMPLES, rows, schema.SAMPLES)
+    [one] = runners(workspace, "fusion")
+    held_out = testset.read(workspace)
+    _, [fusion] = trial.run(workspace, held_out, [one])
+    assert fusion.answers.any(axis=1).all()
+    [asked] = [sample for sample in trial.raw(workspace, held_out.rows) if sample.audio == path.read_bytes()]
+    assert one.predictor.preprocessor.features(asked).code == "audio-truncated"
+
+
 def test_labels_of_all_are_aligned(workspace):
     rows = tables.read_rows(paths.SAMPLES, schema.SAMPLES)
     splits = tables.read_rows(paths.SPLITS, schema.SPLIT)

@@ -85,13 +85,14 @@ def _predict_table(
     model: tuple[str, str | None], table: Path, output: Path, column: list[str], *, as_json: bool
 ) -> None:
     columns = _columns(column)
+    from functools import partial
+
     from mmpipe.predict import load
     from mmpipe.predict_table import predict_table
     from mmpipe.progress import bar
 
     predictor = load(model[0], source=model[1])
-    with bar("predict", None) as advance:
-        counts = predict_table(predictor, table, output, columns=columns, advance=advance)
+    counts = predict_table(predictor, table, output, columns=columns, watch=partial(bar, "predict"))
     if as_json:
         print_json(vars(counts))
         return

@@ -33,10 +33,10 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     """float16 log-mel of shape (1 + samples // hop_length, n_mels) of the first `max_duration_s` seconds.
 
     `fast`: soxr and a framed FFT; `exact`: torchaudio's Resample and MelSpectrogram. `judged`: ingest has
-    accepted these very bytes, so one that ends early is taken. Raises SampleError `audio-*`; no value that is
-    returned is NaN or infinite.
+    accepted these very bytes, so one that ends early is taken, and what comes after is not looked at again.
+    Raises SampleError `audio-*`; no value that is returned is NaN or infinite.
     """
-    samples, rate = audio.decode(data, keep_s=max_duration_s, allow_truncated=judged)
+    samples, rate = audio.decode(data, keep_s=max_duration_s, whole=not judged, allow_truncated=judged)
     front_end = exact if mode == "exact" else fast
     mel = front_end(samples, rate, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
     feature = log(mel).astype(np.float16)

@@ -75,27 +75,35 @@ def decode(
     data: bytes,
     *,
     keep_s: float | None = None,
+    whole: bool = True,
     max_duration_s: float = MAX_DURATION_S,
     allow_truncated: bool = False,
 ) -> tuple[NDArray[np.float32], int]:
     """Mono float32 samples of shape (frames,), nominally in [-1, 1], and the sample rate in Hz.
 
-    `keep_s` decodes the beginning only, however long the recording is; without it, one longer than
-    `max_duration_s` is refused. Channels are averaged. Raises SampleError `audio-format`, `audio-damaged`,
-    `audio-truncated`, `audio-too-long`, `audio-not-finite` or `audio-bad-header`.
+    `keep_s`: those of the beginning only. The rest is decoded, too, and what is wrong with it counts, as in
+    `inspect`; `whole` False stops where enough is kept, however long the recording is. Channels are averaged.
+    Raises SampleError `audio-format`, `audio-damaged`, `audio-truncated`, `audio-too-long` past
+    `max_duration_s`, `audio-not-finite` or `audio-bad-header`.
     """
     kind, data = _checked(data, allow_truncated)
+    stop_s = keep_s if keep_s is not None and not whole else None
     with _opened(data, kind) as file:
-        _check_header(file, math.inf if keep_s is not None else max_duration_s)
-        limit = _limit(file, max_duration_s if keep_s is None else keep_s)
-        blocks = list(_mono_blocks(file, limit))
-        if keep_s is None:
-            _check_length(file, sum(map(len, blocks)), max_duration_s, allow_truncated)
+        _check_header(file, max_duration_s if stop_s is None else math.inf)
+        rate: int = file.samplerate
+        keep = math.inf if keep_s is None else max(1, round(keep_s * rate))
+        blocks: list[NDArray[np.float32]] = []
+        frames = 0
+        for block in _mono_blocks(file, _limit(file, max_duration_s if stop_s is None else stop_s)):
+            if frames < keep:
+                blocks.append(block)
+            frames += len(block)
+        if stop_s is None:
+            _check_length(file, frames, max_duration_s, allow_truncated)
         if not blocks:
             raise SampleError("audio-damaged", f"this {kind} holds no samples")
-        rate: int = file.samplerate
     samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return samples if keep_s is None else samples[: max(1, round(keep_s * rate))], rate
+    return samples if keep_s is None else samples[: int(keep)], rate
 
 
 def _checked(data: bytes, allow_truncated: bool) -> tuple[str, bytes]:

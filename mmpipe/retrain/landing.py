@@ -12,7 +12,7 @@ from typing import Any
 
 from mmpipe import files, manifest, paths
 from mmpipe.errors import NotFoundError, SampleError
-from mmpipe.manifest import BadRow, Row
+from mmpipe.row import BadRow, Row
 
 LANDED = paths.RAW / "landed"
 TABLE = "rows.jsonl"
@@ -106,7 +106,7 @@ def _read_row(row: Row | BadRow, columns: Columns, max_bytes: int) -> tuple[Line
         inline = key == "text_path" and columns.get(key) is None
         if name is None or (columns.get(key) is None and not inline):
             continue
-        data = _read(files.safe_join(row.folder, name), max_bytes)
+        data = _read(row.path_of(name), max_bytes)
         if inline:
             cells["text"] = _decoded(data)
         else:
