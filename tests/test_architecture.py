@@ -47,6 +47,7 @@ LAYERS = {
         "registry.*",
         "split",
         "testset",
+        "transcripts.*",
     ),
     4: ("augment", "batches", "model.*", "preprocess", "tasks.*"),
     5: (
