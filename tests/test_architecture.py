@@ -29,6 +29,7 @@ LAYERS = {
     ),
     2: ("bundle", "executors", "fingerprint", "lockfile", "locks", "media.*", "sheets", "tables", "vcs"),
     3: (
+        "answers.*",
         "calibration",
         "charts",
         "corpora.*",
