@@ -68,7 +68,7 @@ FIXES: dict[str, str] = {
     "workspace": "run `mmpipe init DIR` first, or change into a workspace",
     "locked": "wait for that run to end, or stop it; then the same command works",
     "workspace-exists": "give another folder, or remove dvc.yaml there to start over",
-    "corpus-client": "install apt or put the package file at the place named, or set corpus: shapes",
+    "corpus-client": "install the client named, or put the package's file at the place named",
     "corpus-hash": "remove the file and fetch again",
     "corpus-extra": "pip install 'mmpipe[stamps]'",
     "store-damaged": "check the disk; .mmpipe/store may be deleted at any time",

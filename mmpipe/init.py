@@ -1,5 +1,6 @@
 """A new workspace: `dvc.yaml`, a commented `params.yaml` that fits the data, git and DVC set up."""
 
+import difflib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,6 @@ from mmpipe.row import BadRow, Row
 
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
-SUITED: dict[str, Any] = {"stamps": {"audio": {"max_duration_s": 2.0}, "train": {"patience": None}}}
-"""Parameters that suit a corpus better than the defaults."""
 DVC_CONFIG = "[core]\n    analytics = false\n"
 
 
@@ -30,17 +29,27 @@ class Made:
     notes: Sequence[str]
 
 
-def init(root: Path, *, source: Path | None = None, corpus: str = "none", target: str | None = None) -> Made:
+def init(
+    root: Path,
+    *,
+    source: Path | None = None,
+    corpus: str = "none",
+    recipe: str | None = None,
+    target: str | None = None,
+) -> Made:
     """Write a workspace. `source` is a table, or a folder with one subfolder a class, to be copied into it.
 
+    `recipe`: one of `recipes()`, which names its corpus; a corpus that has a recipe of its name takes that.
     `dvc.yaml` is written last: without it the workspace is not one yet and the same call goes on.
     Raises UsageError, NotFoundError, or InvalidError for a workspace that is there or a table not understood.
     """
-    if source is not None and corpus != "none":
-        raise UsageError("usage", "--from and --corpus exclude one another")
+    given = {"--from": source, "--corpus": corpus != "none", "--recipe": recipe}
+    if len(several := [option for option, value in given.items() if value]) > 1:
+        raise UsageError("usage", f"{' and '.join(several)} exclude one another")
     if (root / paths.PIPELINE).exists():
         raise InvalidError("workspace-exists", "is a workspace already", where=str(root))
-    chosen, made = _choose(root, source, corpus, target)
+    named = recipe or (corpus if corpus in recipes() else None)
+    chosen, made = _cooked(root, named) if named else _choose(root, source, corpus, target)
     _keep_foreign(root / paths.PARAMS, text := params.render(chosen))
     root.mkdir(parents=True, exist_ok=True)
     _version_control(root)
@@ -59,9 +68,26 @@ def template(name: str) -> str:
     return (resources.files("mmpipe") / "templates" / name).read_text("utf-8")
 
 
+def recipes() -> list[str]:
+    """The names of the recipes, sorted."""
+    folder = resources.files("mmpipe") / "templates" / "recipes"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
+
+
+def _cooked(root: Path, recipe: str) -> tuple[params.Params, Made]:
+    """A recipe's parameters, the defaults where it says nothing."""
+    if recipe not in recipes():
+        near = "".join(
+            f", did you mean {name!r}?" for name in difflib.get_close_matches(recipe, recipes(), n=1)
+        )
+        raise UsageError("usage", f"--recipe is {', '.join(recipes())}, not {recipe!r}{near}")
+    with resources.as_file(resources.files("mmpipe") / "templates" / "recipes" / f"{recipe}.yaml") as path:
+        return params.load(path), Made(root, 0, 0, {}, [])
+
+
 def _choose(root: Path, source: Path | None, corpus: str, target: str | None) -> tuple[params.Params, Made]:
     """Look at the source, copy it, and choose parameters that fit it."""
-    values: dict[str, Any] = {"corpus": corpus, **SUITED.get(corpus, {})}
+    values: dict[str, Any] = {"corpus": corpus}
     if source is None:
         manifests = ["data/corpus/manifest.csv" if corpus != "none" else "data/raw/samples.csv"]
         notes = [] if corpus != "none" else [f"put your table at {manifests[0]}, or change data.manifests"]

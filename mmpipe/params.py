@@ -249,8 +249,8 @@ class Report(Section):
 class Params(Section):
     """All of `params.yaml`."""
 
-    corpus: Literal["stamps", "shapes", "none"] = "none"
-    """What `fetch` brings: stamps (Debian's tuxpaint-stamps), shapes (drawn and generated) or none."""
+    corpus: Literal["stamps", "speech", "dialogue", "emoji", "shapes", "none"] = "none"
+    """What `fetch` brings; docs/corpora.md says what each holds. shapes is generated; none = nothing."""
     data: Data = Data()
     ingest: Ingest = Ingest()
     split: Split = Split()

@@ -30,6 +30,7 @@ LAYERS = {
     ),
     2: ("bundle", "executors", "fingerprint", "lockfile", "locks", "media.*", "sheets", "tables", "vcs"),
     3: (
+        "answers.*",
         "calibration",
         "charts",
         "class_folders",
@@ -58,6 +59,7 @@ LAYERS = {
         "targets",
         "testset",
         "thresholds",
+        "transcripts.*",
         "verdict",
     ),
     4: ("augment", "batches", "model.*", "preprocess", "tasks.*"),

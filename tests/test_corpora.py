@@ -1,4 +1,4 @@
-"""The corpora: the generated one is always the same; the fetched one is checked and fetched only once."""
+"""The corpora: the generated one is always the same; what others hold of a package, and in what order."""
 
 import csv
 import dataclasses
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from mmpipe import ingest, manifest
-from mmpipe.corpora import apt, shapes, stamps
-from mmpipe.errors import NotFoundError, VerificationError
+from mmpipe.corpora import shapes, speech, stamps
 from mmpipe.inspection import Limits
 from mmpipe.media import image
 
@@ -24,8 +23,8 @@ def contents(folder):
     return found
 
 
-def table(folder):
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+def table(folder, name="manifest.csv"):
+    with (folder / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -86,19 +85,19 @@ FILES = {
 }
 
 
-@pytest.fixture
-def package(monkeypatch):
-    """A small package in the place of the real one."""
-    data = deb(FILES)
-    small = dataclasses.replace(stamps.PACKAGE, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    monkeypatch.setattr(stamps, "PACKAGE", small)
-    return small, data
+def placed(folder, members, corpus, monkeypatch):
+    """A small Debian package in the place of the real one; nothing can be run to fetch it."""
+    data = deb(members)
+    digest = hashlib.sha256(data).hexdigest()
+    small = dataclasses.replace(stamps.PACKAGE, size=len(data), sha256=digest)
+    monkeypatch.setattr(corpus, "PACKAGE", small)
+    monkeypatch.setenv("PATH", "")
+    (folder / small.file).write_bytes(data)
 
 
-def test_stamps_from_a_package_that_is_there(tmp_path, package, monkeypatch):
+def test_stamps_from_a_package_that_is_there(tmp_path, monkeypatch):
     pytest.importorskip("resvg_py")
-    monkeypatch.setenv("PATH", "")  # nothing is run
-    (tmp_path / package[0].file).write_bytes(package[1])
+    placed(tmp_path, FILES, stamps, monkeypatch)
     folder = tmp_path / "corpus"
     folder.mkdir()
     assert stamps.write(folder, downloads=tmp_path) == 2
@@ -123,16 +122,64 @@ def test_stamps_from_a_package_that_is_there(tmp_path, package, monkeypatch):
     assert image.decode(found["images/animals/b/ant.png"]).shape == (256, 84, 3)
 
 
-def test_without_apt_the_error_says_where_to_put_the_file(tmp_path, package, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotFoundError) as raised:
-        apt.fetch(package[0], tmp_path / "downloads")
-    assert raised.value.code == "corpus-client" and "corpus: shapes" in raised.value.fix
-    assert str(tmp_path / "downloads" / package[0].file) in raised.value.fix
-    assert list((tmp_path / "downloads").iterdir()) == []
+def spoken(stem, texts, **recordings):
+    """The files of one stamp: its texts by language, its recordings by language."""
+    lines = ["In English.", *(f"{language}.utf8={text}" for language, text in texts.items())]
+    return {
+        f"{STAMPS}{stem}.png": PICTURE,
+        f"{STAMPS}{stem}.txt": "\n".join(lines).encode(),
+        **{f"{STAMPS}{stem}_desc_{language}.ogg": data for language, data in recordings.items()},
+    }
 
 
-def test_a_package_with_another_hash_is_refused(tmp_path, package):
-    (tmp_path / package[0].file).write_bytes(package[1] + b"x")
-    with pytest.raises(VerificationError, match="corpus-hash"):
-        apt.fetch(package[0], tmp_path)
+SPOKEN = {
+    "usr/share/doc/tuxpaint-stamps-default/copyright": b"GPL-2",
+    **spoken("a/cat", {"fr": "Un chat.", "ru": "Кот"}, fr=b"chat", ru=b"kot"),
+    **spoken("a/tom", {"fr": "Un chat."}, fr=b"another chat"),  # a text that is there already
+    **spoken("letters/A", {"fr": "La lettre A."}, fr=b"a"),
+    **spoken("letters/a", {"fr": "La lettre a."}, fr=b"a"),  # the same but for case: one of them
+    **spoken("odd/one", {"es": "Uno"}, es=b"u"),
+    **spoken("odd/two", {"es": "Dos"}, es=b"u"),  # nobody knows which is said
+    **spoken(
+        "odd/minou", {"ru": "кот!", "fr": "Minou"}, ru=b"k", fr=b"minou"
+    ),  # says what a/cat says in Russian
+    **spoken("odd/mute", {"fr": "Rien"}),
+    **spoken("odd/wordless", {"ru": "Да"}, fr=b"no text in French"),
+    **spoken("odd/foreign", {"de": "Nein"}, de=b"no language of ours"),
+    f"{STAMPS}odd/blind.txt": b"Blind.\nfr.utf8=Rien\n",
+    f"{STAMPS}odd/blind_desc_fr.ogg": b"no picture",
+}
+
+
+def test_speech_has_each_recording_and_each_text_of_a_language_once(tmp_path, monkeypatch):
+    placed(tmp_path, SPOKEN, speech, monkeypatch)
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    assert speech.write(folder, downloads=tmp_path) == 5
+    french = table(folder, "fr.csv")
+    assert list(french[0]) == list(speech.COLUMNS)
+    assert [row["id"] for row in french] == ["fr/a/cat", "fr/letters/A", "fr/odd/minou"]
+    assert french[0] == {
+        "id": "fr/a/cat",
+        "audio": "audio/fr/a/cat.ogg",
+        "transcript": "Un chat.",
+        "text": "In English.",
+        "topic": "a",
+        "group": "fr/a/cat",
+    }
+    assert [row["transcript"] for row in table(folder, "ru.csv")] == ["Кот", "кот!"]
+    assert table(folder, "es.csv") == []
+    assert {path.name for path in folder.glob("*.csv")} == {f"{name}.csv" for name in speech.LANGUAGES}
+    found = contents(folder)
+    assert found["audio/fr/a/cat.ogg"] == b"chat" and found["LICENSE"] == b"GPL-2"
+    assert sum(name.endswith(".ogg") for name in found) == 5
+
+
+def test_what_says_the_same_in_any_language_is_one_group(tmp_path, monkeypatch):
+    placed(tmp_path, SPOKEN, speech, monkeypatch)
+    (tmp_path / "corpus").mkdir()
+    speech.write(tmp_path / "corpus", downloads=tmp_path)
+    rows = [row for name in ("fr.csv", "ru.csv") for row in table(tmp_path / "corpus", name)]
+    groups = {row["id"]: row["group"] for row in rows}
+    cats = {groups[name] for name in ("fr/a/cat", "ru/a/cat", "ru/odd/minou", "fr/odd/minou")}
+    assert cats == {"fr/a/cat"} and groups["fr/letters/A"] == "fr/letters/A"

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from media import png, wav
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from mmpipe import guess, init, params
+from mmpipe import guess, init, params, trees
 from mmpipe.cli import app
 from mmpipe.errors import InvalidError, UsageError
 
@@ -253,3 +254,38 @@ def test_template_ignores_are_the_repositorys_too(repository):
     ours = (repository / ".gitignore").read_text().splitlines()
     lines = init.template("gitignore").splitlines()
     assert lines and [line for line in lines if line not in ours] == []
+
+
+@pytest.mark.parametrize("name", init.recipes())
+def test_a_recipe_is_a_workspace_that_says_no_default_again(tmp_path, no_programs, repository, name):
+    init.init(tmp_path / "w", recipe=name)
+    chosen = params.load(tmp_path / "w/params.yaml")
+    written = YAML(typ="safe").load(init.template(f"recipes/{name}.yaml"))
+    assert chosen == params.Params.model_validate(written)
+    assert chosen.corpus == written["corpus"] != "none"
+    said, usual = trees.flat(written), trees.flat(params.Params().model_dump())
+    assert said and [key for key, value in said.items() if usual[key] == value] == []
+    assert (repository / "recipes" / name / "RESULTS.md").is_file()
+
+
+def test_the_repositorys_own_parameters_are_the_recipe_for_stamps(tmp_path, no_programs, repository):
+    init.init(tmp_path / "w", corpus="stamps")
+    assert (tmp_path / "w/params.yaml").read_text() == (repository / "params.yaml").read_text()
+
+
+def test_recipes_with_results_are_those_that_there_are(repository):
+    assert sorted(path.name for path in (repository / "recipes").iterdir()) == init.recipes() != []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": "emojis"}, "--recipe is dialogue, emoji, stamps, not 'emojis', did you mean 'emoji'?"),
+        ({"recipe": "emoji", "corpus": "shapes"}, "--corpus and --recipe exclude one another"),
+        ({"recipe": "../gitignore"}, "not '../gitignore'"),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_refused(tmp_path, no_programs, options, words):
+    with pytest.raises(UsageError) as raised:
+        init.init(tmp_path / "w", **options)
+    assert words in str(raised.value) and not (tmp_path / "w").exists()

@@ -39,7 +39,7 @@ def refusal(written, text):
         ("text:\n  lowercase: 1\n", "params.yaml:2:3 text.lowercase: should be a valid boolean, not 1"),
         (
             "corpus: stampz\n",
-            "corpus: should be 'stamps', 'shapes' or 'none', not 'stampz', did you mean 'stamps'?",
+            "'emoji', 'shapes' or 'none', not 'stampz', did you mean 'stamps'?",
         ),
         ("train: {lr: 0}\n", "params.yaml:1:9 train.lr: should be greater than 0, not 0"),
         ("train: {lr: .nan}\n", "params.yaml:1:9 train.lr: should be a finite number, not nan"),

@@ -16,6 +16,7 @@ from mmpipe.paths import PARAMS
     mmpipe init my-project --from rows.csv
     mmpipe init my-project --from photos-by-class/
     mmpipe init demo --corpus shapes
+    mmpipe init faces --recipe emoji
 """)
 def init(
     folder: Annotated[Path, typer.Argument(help="The workspace to make.")],
@@ -24,6 +25,9 @@ def init(
         typer.Option("--from", help="A CSV, JSONL or Parquet table, or a folder with a subfolder a class."),
     ] = None,
     corpus: Annotated[str, typer.Option(help="A corpus to fetch: stamps, shapes or none.")] = "none",
+    recipe: Annotated[
+        str | None, typer.Option(help="A corpus with parameters that are proven on it: docs/recipes.md.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The column with the labels.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +36,7 @@ def init(
 
     if corpus not in ("stamps", "shapes", "none"):
         raise UsageError("usage", f"--corpus is stamps, shapes or none, not {corpus!r}")
-    made = workspace.init(folder, source=source, corpus=corpus, target=target)
+    made = workspace.init(folder, source=source, corpus=corpus, recipe=recipe, target=target)
     if as_json:
         print_json({**vars(made), "root": str(made.root)})
         return

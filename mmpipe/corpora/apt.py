@@ -1,73 +1,34 @@
 """One Debian package brought by apt into a private folder: no root, the system's own lists untouched."""
 
 import shutil
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from mmpipe import files, progress, vcs
-from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
+from mmpipe import progress, vcs
+from mmpipe.corpora.package import Package
+from mmpipe.errors import MmpipeError, NotFoundError
 
 SYSTEM_LISTS = Path("/var/lib/apt/lists")
 
 
-@dataclass(frozen=True)
-class Package:
-    """What exactly is wanted."""
-
-    name: str
-    version: str
-    file: str
-    size: int
-    sha256: str
-
-
-def fetch(package: Package, downloads: Path) -> Path:
-    """The package's file in `downloads`; one that is there already and has the right hash is used as it is.
-
-    Raises NotFoundError `corpus-client` (no apt, no network, another release of the distribution) or
-    VerificationError `corpus-hash`; both say where to put the file.
-    """
-    target = downloads / package.file
-    if not target.is_file():
-        downloads.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="apt-", dir=downloads) as folder:
-            found = _download(package, Path(folder).resolve(), target)
-            _check(package, found, target)
-            found.replace(target)
-    _check(package, target, target)
-    return target
-
-
-def _check(package: Package, found: Path, target: Path) -> None:
-    digest = files.sha256_file(found)
-    if digest != package.sha256:
-        what = f"has sha256 {digest[:16]}… and not {package.sha256[:16]}… ({package.name} {package.version})"
-        fix = f"put the file with sha256 {package.sha256} there, or set corpus: shapes in params.yaml"
-        raise VerificationError("corpus-hash", what, where=str(target), fix=fix)
-
-
-def _download(package: Package, folder: Path, target: Path) -> Path:
-    """Try the lists that the system has, then fresh ones of our own."""
-    attempts = (
-        (_with_system_lists, _with_own_lists) if any(SYSTEM_LISTS.glob("*_Packages*")) else (_with_own_lists,)
-    )
-    words = ""
-    for attempt in attempts:
+def bring(package: Package, folder: Path) -> Path:
+    """A `package.Client`. Tries the lists that the system has, then fresh ones of our own."""
+    if any(SYSTEM_LISTS.glob("*_Packages*")):
         try:
-            with _watched(folder, package.size):
-                attempt(package, folder)
-            return next(folder.glob(f"{package.name}_*.deb"))
+            return _found(_with_system_lists, package, folder)
         except NotFoundError:
-            words = "this machine has no apt-get"
-        except MmpipeError as error:
-            words = error.what
-    what = f"apt cannot bring {package.name} {package.version}: {words}"
-    fix = f"put {package.file} (sha256 {package.sha256}) at {target}, or set corpus: shapes in params.yaml"
-    raise NotFoundError("corpus-client", what, fix=fix)
+            raise
+        except MmpipeError:
+            return _found(_with_own_lists, package, folder)  # those lists may be old
+    return _found(_with_own_lists, package, folder)
+
+
+def _found(attempt: Callable[[Package, Path], None], package: Package, folder: Path) -> Path:
+    with _watched(folder, package.size):
+        attempt(package, folder)
+    return next(folder.glob(f"{package.name}_*.deb"))
 
 
 def _with_system_lists(package: Package, folder: Path) -> None:

@@ -7,16 +7,14 @@ its label is its top folder. Some folders are left out because they hold hardly 
 import csv
 import functools
 import struct
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from mmpipe import progress
-from mmpipe.corpora import apt
-from mmpipe.errors import MmpipeError, VerificationError
+from mmpipe.corpora import apt, deb, package
+from mmpipe.errors import MmpipeError
 
-PACKAGE = apt.Package(
+PACKAGE = package.Package(
     name="tuxpaint-stamps-default",
     version="2022.06.04-1",
     file="tuxpaint-stamps-default_2022.06.04-1_all.deb",
@@ -28,10 +26,9 @@ MERGED = {"hobbies": "leisure", "sports": "leisure"}
 RENDERED_SIDE = 256
 """Longest side of a rendered SVG, px."""
 
-_STAMPS = "usr/share/tuxpaint/stamps/"
-_COPYRIGHT = "usr/share/doc/tuxpaint-stamps-default/copyright"
+STAMPS = "usr/share/tuxpaint/stamps/"
+COPYRIGHT = "usr/share/doc/tuxpaint-stamps-default/copyright"
 _SPEECH = "_desc_fr.ogg"
-_MAX_MEMBER_BYTES = 10_000_000
 
 
 def write(folder: Path, *, downloads: Path) -> int:
@@ -41,8 +38,8 @@ def write(folder: Path, *, downloads: Path) -> int:
     `corpus-client`, `corpus-hash` or `corpus-extra`.
     """
     _check_renderer()
-    members = _unpacked(apt.fetch(PACKAGE, downloads))
-    (folder / "LICENSE").write_bytes(members[_COPYRIGHT])
+    members = deb.read(package.fetch(PACKAGE, downloads, apt.bring), _is_wanted)
+    (folder / "LICENSE").write_bytes(members[COPYRIGHT])
     stems = sorted(stem for stem in _stems(members) if _is_sample(members, stem))
     with (
         (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file,
@@ -58,18 +55,18 @@ def write(folder: Path, *, downloads: Path) -> int:
 
 def _stems(members: dict[str, bytes]) -> Iterator[str]:
     for name in members:
-        stem = name.removeprefix(_STAMPS).removesuffix(_SPEECH)
+        stem = name.removeprefix(STAMPS).removesuffix(_SPEECH)
         if name.endswith(_SPEECH) and stem.split("/")[0] not in LEFT_OUT:
             yield stem
 
 
 def _is_sample(members: dict[str, bytes], stem: str) -> bool:
-    base = _STAMPS + stem
+    base = STAMPS + stem
     return f"{base}.txt" in members and (f"{base}.png" in members or f"{base}.svg" in members)
 
 
 def _write_sample(folder: Path, members: dict[str, bytes], stem: str) -> list[str]:
-    base = _STAMPS + stem
+    base = STAMPS + stem
     picture, speech = f"images/{stem}.png", f"audio/{stem}.ogg"
     data = members.get(f"{base}.png") or _rendered(members[f"{base}.svg"].decode("utf-8"))
     for name, content in ((picture, data), (speech, members[base + _SPEECH])):
@@ -97,33 +94,6 @@ def _check_renderer() -> None:
         raise MmpipeError("corpus-extra", "the stamps need resvg_py to render their SVG pictures") from None
 
 
-def _unpacked(package: Path) -> dict[str, bytes]:
-    """Name → bytes of those files that may be part of a sample (60 MB); nothing is extracted to disk."""
-    members: dict[str, bytes] = {}
-    with package.open("rb") as file, progress.bar("unpack", PACKAGE.size) as advance:
-        _seek_data(file, package)
-        done = 0
-        with tarfile.open(fileobj=file, mode="r|xz") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if _is_wanted(member, name) and (content := archive.extractfile(member)):
-                    members[name] = content.read()
-                advance(file.tell() - done)
-                done = file.tell()
-    return members
-
-
-def _is_wanted(member: tarfile.TarInfo, name: str) -> bool:
-    part = name.endswith((_SPEECH, ".txt", ".png", ".svg")) and name.startswith(_STAMPS)
-    return member.isfile() and member.size <= _MAX_MEMBER_BYTES and (part or name == _COPYRIGHT)
-
-
-def _seek_data(file: BinaryIO, package: Path) -> None:
-    """Go to the content of `data.tar.xz` in a .deb, which is an `ar` archive (deb(5))."""
-    if file.read(8) == b"!<arch>\n":
-        while len(head := file.read(60)) == 60:
-            if head[:16].rstrip(b" /") == b"data.tar.xz":
-                return
-            size = int(head[48:58])
-            file.seek(size + size % 2, 1)
-    raise VerificationError("corpus-hash", "holds no data.tar.xz", where=str(package))
+def _is_wanted(name: str) -> bool:
+    part = name.endswith((_SPEECH, ".txt", ".png", ".svg")) and name.startswith(STAMPS)
+    return part or name == COPYRIGHT

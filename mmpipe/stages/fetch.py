@@ -3,9 +3,16 @@
 from pathlib import Path
 
 from mmpipe import files, paths
-from mmpipe.corpora import shapes, stamps
+from mmpipe.corpora import dialogue, emoji, shapes, speech, stamps
 from mmpipe.params import load
 from mmpipe.stages.process import run
+
+FETCHED = {
+    "stamps": stamps.write,
+    "speech": speech.write,
+    "dialogue": dialogue.write,
+    "emoji": emoji.write,
+}
 
 
 def main() -> None:
@@ -17,8 +24,8 @@ def main() -> None:
 
 
 def _write(name: str, folder: Path) -> int:
-    if name == "stamps":
-        return stamps.write(folder, downloads=paths.DOWNLOADS)
+    if name in FETCHED:
+        return FETCHED[name](folder, downloads=paths.DOWNLOADS)
     if name == "shapes":
         return shapes.write(folder)
     files.write_json(folder / "source.json", {"corpus": name})

@@ -1,0 +1,1 @@
+"""Writing down what is said: units of text, a language model over them, decoding, error rates."""
