@@ -10,11 +10,10 @@ import urllib.request
 import pytest
 from ruamel.yaml import YAML
 
-from flows import artifacts, deploy, pictures, reports, settings, watch
+from flows import artifacts, deploy, pictures, reports, settings
 from mmpipe.retrain.outcome import Outcome
 
 pytestmark = pytest.mark.filterwarnings("default:::prefect")
-COLUMNS = {"text": "text", "image": "image", "target": "label"}
 
 
 @pytest.fixture
@@ -88,18 +87,6 @@ def test_reports_want_the_password(place):
     assert ask("7.html")[0] == ask("7.html", Authorization="Basic bm8=")[0] == 401
     assert ask("7.html", **right) == (200, b"a page")
     assert ask("../prefect/credentials", **right)[0] == ask("8.html", **right)[0] == 404
-
-
-def test_new_samples_are_counted_without_reading_them(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"image": "p.png", "label": "y"}\n')
-    (tmp_path / "p.png").write_bytes(b"1")
-    first = watch.samples(tmp_path, COLUMNS)
-    with (tmp_path / "rows.jsonl").open("a") as file:
-        file.write('{"text": "b", "label": "x"}\n')
-    (tmp_path / "p.png").write_bytes(b"22")
-    assert len(first) == 2
-    assert len(watch.samples(tmp_path, COLUMNS) - first) == 2  # one is new, one has another file
-    assert watch.samples(tmp_path / "none", COLUMNS) == set()
 
 
 def test_metrics_stand_side_by_side():
