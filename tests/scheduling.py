@@ -21,7 +21,8 @@ COMMAND = [sys.executable, "-c", "from mmpipe.cli import run; run()"]
 class Server:
     """What a test asks of the server: by HTTP, as the UI does."""
 
-    def __init__(self, root, port):
+    def __init__(self, root, port, pid):
+        self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self.credentials = (root / ".mmpipe/prefect/credentials").read_text().strip()
         self.token = self.ask("csrf-token?client=test")["token"]
@@ -154,7 +155,7 @@ def running(workspace, *flags, environment=None):
     try:
         until(lambda: process.poll() is not None or "Ctrl-C" in said(workspace), "server")
         assert process.poll() is None, said(workspace)
-        yield Server(workspace.root, port)
+        yield Server(workspace.root, port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, said(workspace)

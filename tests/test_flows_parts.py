@@ -6,6 +6,7 @@ import json
 import stat
 import urllib.error
 import urllib.request
+from abc import ABC
 
 import pytest
 from ruamel.yaml import YAML
@@ -117,11 +118,9 @@ def test_pictures_stand_alone():
 
 
 def test_alarms_tell_of_every_bad_end():
-    from prefect.events.actions import DoNothing
-
     from flows import alarms
 
-    found = {one.name: one for one in alarms.automations(DoNothing())}
+    found = {one.name: one for one in alarms.automations([])}
     told = {event for one in found.values() for event in one.trigger.expect}
     ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused")}
     assert told == {*ends, "prefect.flow-run.*"}
@@ -131,6 +130,17 @@ def test_alarms_tell_of_every_bad_end():
     )
 
 
+def test_alarms_go_to_every_kind_of_block_that_can_notify():
+    from prefect.blocks import notifications
+    from prefect.blocks.abstract import NotificationBlock
+
+    from flows import alarms
+
+    kinds = [kind for kind in vars(notifications).values() if isinstance(kind, type)]
+    blocks = [kind for kind in kinds if issubclass(kind, NotificationBlock) and ABC not in kind.__bases__]
+    assert {block.get_block_type_slug() for block in blocks} == set(alarms.KINDS)
+
+
 def test_automations_that_stay_the_same_are_not_made_anew():
     from prefect.events.actions import DoNothing, SendNotification
 
@@ -138,7 +148,7 @@ def test_automations_that_stay_the_same_are_not_made_anew():
 
     block = "2c5a3463-6f68-42b7-9c83-0395754f6fcc"
     told = SendNotification(block_document_id=block, subject="s", body="b")
-    one, same, other = (alarms.automations(what) for what in (DoNothing(), DoNothing(), told))
+    one, same, other = (alarms.automations(what) for what in ([], [DoNothing()], [told]))
     equal = [alarms._content(a) == alarms._content(b) for a, b in zip(one, same, strict=True)]
     differ = [alarms._content(a) != alarms._content(b) for a, b in zip(one, other, strict=True)]
     assert (equal, differ) == ([True] * 5, [False, True, True, True, True])
