@@ -1,4 +1,4 @@
-"""Automations of the server: dead runs are marked as such; failed, crashed, late or refused ones are told."""
+"""Automations of the server: dead runs are marked as such; those that went wrong are told."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -58,6 +58,7 @@ def automations(notify: Sequence[ActionTypes]) -> list[AutomationCore]:
         _alarm("failed", notify),
         _alarm("crashed", notify),
         _alarm("late", notify),
+        _alarm("drifted", notify),
         _alarm("refused", notify, threshold=REFUSALS, within=REFUSED_WITHIN),
     ]
 

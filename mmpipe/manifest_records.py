@@ -22,6 +22,8 @@ MAX_ROWS = 1_000_000
 """Of one table: about 1 GB of memory. A Parquet file of 16 KB can have millions of equal rows."""
 MAX_TABLE_BYTES = 1 << 29
 """Of the wanted columns of a Parquet file, uncompressed; a text that the file holds once counts once."""
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+"""Of files that `read` takes."""
 _AS_UTF8 = "save the manifest as UTF-8"
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_bundle
 import tiny_champion
 import tiny_pipeline
 from scheduling import receiver, running, until
@@ -87,6 +88,15 @@ def test_a_gate_that_refuses_again_and_again(told):
             assert not [one for one in posted if one["subject"].endswith(": Refused")], number
     mine, _ = until(lambda: heard(told, "Refused"), "alarm of refusals")
     assert "is not shown to be better" in mine["text"]
+
+
+def test_samples_that_have_drifted(told):
+    workspace, server, _, _ = told
+    tiny_champion.drop(workspace.root / "landing", seed=8, count=30, labels=(tiny_bundle.LABELS[0],))
+    run = server.ended(server.start("drift-check", predictions=False))
+    assert run["state"]["name"] == "Drifted", run["state"]
+    mine, _ = until(lambda: heard(told, "Drifted"), "alarm of a drift")
+    assert "new samples differ in labels" in mine["text"]
 
 
 def test_a_run_that_nobody_takes(told):

@@ -45,6 +45,7 @@ LAYERS = {
         "model.encoders",
         "paired",
         "registry.*",
+        "shift",
         "split",
         "testset",
     ),

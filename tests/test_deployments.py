@@ -1,6 +1,7 @@
 """Every flow besides `retrain` for real: started through the server's API as the UI does, seen to its end."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -28,10 +29,8 @@ def served(tmp_path_factory):
 
 def test_forms_say_what_is_asked(served):
     _, server = served
-    for flow in ("retrain", "watch", "reproduce-champion", "predict"):
+    for flow in ("watch", "drift-check", "reproduce-champion", "predict"):
         found = server.ask(f"deployments/name/{flow}/{flow}")["parameter_openapi_schema"]["properties"]
-        if flow == "retrain":
-            continue  # its one parameter is the form
         assert found and [name for name, field in found.items() if not field.get("description")] == []
 
 
@@ -80,6 +79,30 @@ def test_a_version_that_comes_out_otherwise_is_a_failed_run_with_its_record(serv
     rows = json.loads(server.artifacts(run)["reproduction"]["data"])
     [row] = [row for row in rows if row["stage"] == "bundle"]
     assert row["state"] != "identical" and row["why"]
+
+
+def test_samples_like_the_champions_are_steady_and_others_have_drifted(served):
+    workspace, server = served
+    before = server.ended(server.start("drift-check"))
+    assert (before["state"]["name"], before["state"]["message"]) == (
+        "Waiting",
+        "landing is not there: nothing has landed",
+    )
+    tiny_champion.drop(workspace.root / "landing", seed=7, count=30)
+    steady = server.ended(server.start("drift-check"))
+    assert steady["state"]["name"] == "Steady", steady["state"]
+    tiny_champion.drop(workspace.root / "landing", seed=8, count=30, labels=(tiny_bundle.LABELS[0],))
+    run = server.start("drift-check", predictions=False)
+    drifted = server.ended(run)["state"]
+    assert (drifted["type"], drifted["name"]) == ("COMPLETED", "Drifted")
+    assert "new samples differ in labels (bass: 33.3% → 100.0%)" in drifted["message"]
+    kept = server.artifacts(run)
+    rows = json.loads(kept["drift-checks"]["data"])
+    assert (rows[0]["name"], rows[0]["drifted"]) == ("labels", "drifted")
+    assert kept["drift"]["data"].startswith("# Drifted")
+    event = {"filter": {"event": {"name": ["prefect.flow-run.Drifted"]}}}
+    until(lambda: server.ask("events/filter", event)["total"], "event that an automation can wait for")
+    shutil.rmtree(workspace.root / "landing")
 
 
 def test_watch_starts_one_retraining_for_new_samples(served):

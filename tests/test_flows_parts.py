@@ -102,6 +102,19 @@ def test_metrics_stand_side_by_side():
     assert artifacts.verdict(outcome) == "# promote\n\nagainst no champion\n\n- r\n"
 
 
+def test_a_drift_is_a_page_and_a_table():
+    from flows import drift
+
+    steady = {"name": "labels", "distance": 0.1, "p": 1.0, "most": "a|b: 1.0% → 2.0%", "test": "chi-square"}
+    moved = {**steady, "name": "audio, s", "distance": 0.02, "p": 0.001, "drifted": True}
+    found = {"verdict": "drifted", "old": 30, "new": 20, "known": 1, "aside": 2, "unknown_labels": {"*x*": 3}}
+    found |= {"alpha": 0.01, "min_distance": 0.1, "checks": [{**steady, "drifted": False}, moved]}
+    assert [row["name"] for row in drift.rows(found)] == ["audio, s", "labels"]
+    page = drift.page(found, "words")
+    assert "# Drifted" in page and "3 samples have the label \\*x\\*" in page
+    assert "| labels | 0.100 | 1 | a\\|b: 1.0% → 2.0% |  |" in page
+
+
 def test_lines_that_count_move_progress_on():
     lines = ["epoch 3/30  train_loss 0.1", "extract image 5/40", "extract image:40", "3/4"]
     assert [bool(artifacts._STEP.match(line)) for line in lines] == [True, True, False, False]
@@ -122,7 +135,7 @@ def test_alarms_tell_of_every_bad_end():
 
     found = {one.name: one for one in alarms.automations([])}
     told = {event for one in found.values() for event in one.trigger.expect}
-    ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused")}
+    ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused", "Drifted")}
     assert told == {*ends, "prefect.flow-run.*"}
     assert found["mmpipe: alarm, refused"].trigger.threshold == alarms.REFUSALS
     assert (
@@ -151,4 +164,4 @@ def test_automations_that_stay_the_same_are_not_made_anew():
     one, same, other = (alarms.automations(what) for what in ([], [DoNothing()], [told]))
     equal = [alarms._content(a) == alarms._content(b) for a, b in zip(one, same, strict=True)]
     differ = [alarms._content(a) != alarms._content(b) for a, b in zip(one, other, strict=True)]
-    assert (equal, differ) == ([True] * 5, [False, True, True, True, True])
+    assert (equal, differ) == ([True] * 6, [False] + [True] * 5)

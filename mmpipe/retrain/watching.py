@@ -95,12 +95,10 @@ def samples(folder: Path, columns: Mapping[str, str | None]) -> frozenset[str]:
     No sample's content is read. Raises as `manifest.read` does.
     """
     from mmpipe import manifest
-    from mmpipe.retrain.landing import TABLES
 
     if not folder.is_dir():
         return frozenset()
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
-    rows = [row for source in tables or [folder] for row in manifest.read(source, columns)]
+    rows = manifest.read_all(folder, columns)
     return frozenset(_signature(row) for row in rows if isinstance(row, manifest.Row))
 
 
