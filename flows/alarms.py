@@ -1,5 +1,6 @@
-"""Automations of the server: dead runs are marked as such; failed, crashed, late or refused ones are told."""
+"""Automations of the server: dead runs are marked as such; those that went wrong are told."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.exceptions import ObjectNotFound
 
 BLOCK = "mmpipe-alarm"
-"""The name of the notification block, whatever its kind: a person's own goes before the webhook."""
+"""The name of the notification blocks, whatever their kinds: each is told."""
 WEBHOOK = "MMPIPE_WEBHOOK"
 """In the environment: the URL that alarms are posted to."""
 SILENT_S = 90
@@ -20,12 +21,23 @@ SILENT_S = 90
 REFUSALS, REFUSED_WITHIN = 3, timedelta(days=30)
 SUBJECT = "mmpipe: {{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
-KINDS = ("custom-webhook", "slack-webhook", "ms-teams-webhook", "mattermost-webhook", "discord-webhook")
+KINDS = (
+    "custom-webhook",
+    "discord-webhook",
+    "mattermost-webhook",
+    "ms-teams-webhook",
+    "opsgenie-webhook",
+    "pager-duty-webhook",
+    "sendgrid-email",
+    "slack-webhook",
+    "twilio-sms",
+)
+"""The blocks of Prefect that can notify, by their slugs."""
 _RUN = "prefect.flow-run"
 
 
-def automations(notify: ActionTypes) -> list[AutomationCore]:
-    """All that there are; `notify` is what an alarm does."""
+def automations(notify: Sequence[ActionTypes]) -> list[AutomationCore]:
+    """All that there are; `notify` is what an alarm does; nothing, and it is only seen."""
     words = f"No sign of life for {SILENT_S} s."
     dead = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=words, force=False)
     return [
@@ -46,6 +58,7 @@ def automations(notify: ActionTypes) -> list[AutomationCore]:
         _alarm("failed", notify),
         _alarm("crashed", notify),
         _alarm("late", notify),
+        _alarm("drifted", notify),
         _alarm("refused", notify, threshold=REFUSALS, within=REFUSED_WITHIN),
     ]
 
@@ -54,7 +67,7 @@ async def ensure(webhook: str | None) -> None:
     """Create our automations, or replace those that differ; `webhook`: make the block that posts to it."""
     if webhook:
         await _save(webhook)
-    notify = await _notification()
+    notify = await _notifications()
     async with get_client() as client:
         for wanted in automations(notify):
             there = await client.read_automations_by_name(wanted.name)
@@ -73,7 +86,9 @@ def _content(automation: AutomationCore) -> dict[str, Any]:
     return {**found, "trigger": trigger}
 
 
-def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timedelta | None = None) -> Any:
+def _alarm(
+    state: str, notify: Sequence[ActionTypes], *, threshold: int = 1, within: timedelta | None = None
+) -> Any:
     return AutomationCore(
         name=f"mmpipe: alarm, {state}",
         description=f"Told after {threshold} in {within.days} days." if within else "Told each time.",
@@ -84,7 +99,7 @@ def _alarm(state: str, notify: ActionTypes, *, threshold: int = 1, within: timed
             threshold=threshold,
             within=within or timedelta(0),
         ),
-        actions=[notify],
+        actions=list(notify) or [DoNothing()],
     )
 
 
@@ -96,16 +111,17 @@ async def _save(webhook: str) -> None:
     await _awaited(block.save(BLOCK, overwrite=True))
 
 
-async def _notification() -> ActionTypes:
-    """The block of the user's choice; without any, alarms are only seen in the server's event feed."""
+async def _notifications() -> list[ActionTypes]:
+    """By the blocks of the user's choice; without any, alarms are only seen in the server's event feed."""
+    told: list[ActionTypes] = []
     async with get_client() as client:
         for kind in KINDS:
             try:
                 found = await client.read_block_document_by_name(BLOCK, kind)
             except ObjectNotFound:
                 continue
-            return SendNotification(block_document_id=found.id, subject=SUBJECT, body=BODY)
-    return DoNothing()
+            told.append(SendNotification(block_document_id=found.id, subject=SUBJECT, body=BODY))
+    return told
 
 
 async def _awaited(found: Any) -> Any:

@@ -1,7 +1,5 @@
 """The flow `predict`: a table of samples through a published model, in a process of its own."""
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +7,31 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows import artifacts
+from flows.command import ask
 from flows.retrain import end_with_runner
 from flows.speaking import tell
-from mmpipe.errors import MmpipeError, UsageError
-from mmpipe.retrain.apart import environment
-from mmpipe.retrain.children import stream
+from mmpipe.errors import UsageError
 from mmpipe.retrain.registering import CHAMPION
 
 
 @flow(name="predict", persist_result=False)
 async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
-    """Predict every row of a table (CSV, JSONL or Parquet) and write a Parquet, JSONL or CSV file.
+    """Predict every row of a table; paths are relative to the workspace and lie in it.
 
-    Paths are relative to the workspace and lie in it. Raises UsageError `usage` for others, MmpipeError
-    `step-failed`.
+    Raises UsageError `usage` for other paths, MmpipeError `step-failed`.
+
+    Args:
+        table: CSV, JSONL or Parquet file, or a folder with a subfolder a class.
+        output: The .parquet, .jsonl or .csv file to write.
+        model: A version, a stage, or the folder of a bundle.
     """
-    from mmpipe.registry.pull import resolve_folder
-
     end_with_runner()
     root = Path.cwd().resolve()
     for name in (table, output):
         if not (root / name).resolve().is_relative_to(root):
             raise UsageError("usage", f"{name!r} is outside of the workspace")
-    arguments = [table, "--output", output, "--model", str(resolve_folder(model))]
-    code = "from mmpipe.cli import run; run()"
-    command = [sys.executable, "-P", "-c", code, "predict", *arguments]
     async with artifacts.progress("predict", tell) as heard:
-        say = partial(heard, "predict")
-        status = await stream(command, cwd=root, environment=environment(root), say=say)
-    if status:
-        raise MmpipeError("step-failed", f"ended with {status}", where="mmpipe predict")
-    return Completed(name="Predicted", message=f"{table} by {model} into {output}")
+        counts = await ask("predict", table, "--output", output, "--model", model, say=heard)
+    refused = "".join(f", {number} {code}" for code, number in counts["refused"].items())
+    told = f"{counts['predicted']} of {counts['rows']} rows of {table} by {model} into {output}{refused}"
+    return Completed(name="Predicted", message=told)

@@ -28,6 +28,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows import alarms
 from flows.batch import predict
+from flows.drift import drift_check
 from flows.proof import reproduce_champion
 from flows.retrain import retrain
 from flows.watch import watch
@@ -39,13 +40,14 @@ CLEAN_UP_S = 12.0
 """A stage gets 8 s to end; then its run removes its worktree."""
 RUNS_AT_ONCE = 4
 """Of all deployments together. Trainings take turns by the workspace's own lock."""
-NIGHTLY, WEEKLY, OFTEN = "0 3 * * *", "0 4 * * 0", "*/5 * * * *"
+NIGHTLY, BEFORE, WEEKLY, OFTEN = "0 3 * * *", "0 2 * * *", "0 4 * * 0", "*/5 * * * *"
 """Schedules that are there from the start, paused."""
 
 
 OFFERED: tuple[tuple[Flow[Any, Any], str, str | None], ...] = (
     (retrain, "Retrain, judge, publish and promote.", NIGHTLY),
     (watch, "Retrain when enough new samples have landed.", OFTEN),
+    (drift_check, "Compare new samples with the champion's training data.", BEFORE),
     (reproduce_champion, "Prove that the champion can be made again.", WEEKLY),
     (predict, "Predict a table of samples.", None),
 )

@@ -1,4 +1,4 @@
-"""The flow `reproduce-champion`: train the champion again from its own commit, and compare every byte."""
+"""The flow `reproduce-champion`: the champion again from its commit alone, held against its record."""
 
 from pathlib import Path
 from typing import Any
@@ -6,39 +6,51 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows.retrain import Shown, end_with_runner, run_name
-from flows.speaking import tell
+from flows import leaving
+from flows.command import ask
+from flows.retrain import end_with_runner
 from mmpipe.errors import LockedError, VerificationError
-from mmpipe.retrain import registering, run
-from mmpipe.retrain.options import Options
-from mmpipe.retrain.run import Steps
+from mmpipe.retrain import lock, registering
+
+DIVERGED = 6
+"""The exit status of `mmpipe reproduce` where a stage came out otherwise; there is a record all the same."""
+NAMES = {"identical": "Reproduced", "equivalent": "Equivalent"}
 
 
 @flow(name="reproduce-champion", persist_result=False)
 async def reproduce_champion(champion: str = registering.CHAMPION) -> Any:
-    """Run every stage anew at the champion's commit: the model must have the very hash that its tag says.
+    """Run every stage of the champion's commit from nothing: no cache, no store, no worktree of others.
 
-    Nothing is committed. Raises VerificationError `hash-differs` for another model.
+    Its record becomes an artifact. Nothing is committed; no retraining runs meanwhile. Raises
+    VerificationError `not-reproduced` where a stage came out otherwise.
+
+    Args:
+        champion: A version or a stage.
     """
-    from mmpipe.registry import tagged
-
     end_with_runner()
     root = Path.cwd()
-    version = tagged.read(root).resolve(champion)
-    options = Options(start=version.commit, publish="no", promote=False, force_run=True)
-    shown = Shown()
-    steps = Steps(plan=shown.plan, stage=shown.stage, known=lambda _tree, _digest: None, judge=_unjudged)
+    if champion == registering.CHAMPION and registering.champion(root) is None:
+        return Completed(name="Skipped", message="no version holds the stage prod yet")
     try:
-        outcome = await run.retrain(options, root=root, name=run_name(options), steps=steps, tell=tell)
+        async with lock.held(root, f"reproduction of {champion}"):
+            record = await ask("reproduce", champion, good=(0, DIVERGED))
     except LockedError as error:
         return Completed(name="Skipped", message=error.what)
-    if outcome.bundle_sha256 != version.bundle_sha256:
-        found = outcome.bundle_sha256[:12] or outcome.reason
-        what = f"gave {found}, its tag says {version.bundle_sha256[:12]}"
-        raise VerificationError("not-reproduced", what, where=version.tag)
-    return Completed(name="Reproduced", message=f"{version.tag} is {outcome.bundle_sha256[:12]} again")
+    await leaving.table("reproduction", rows(record), words=record["why"])
+    if record["verdict"] not in NAMES:
+        where = f"{record['verdict']} at {record['stage']}"
+        raise VerificationError("not-reproduced", f"{where}: {record['why']}", where=record["tag"])
+    return Completed(name=NAMES[record["verdict"]], message=f"{record['tag']}: {record['why']}")
 
 
-async def _unjudged(*_: object) -> dict[str, Any]:
-    """No gate: this is a proof, no candidate."""
-    return {"verdict": "none", "reasons": ["only reproduced, not judged"]}
+def rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a stage: how it came out, and why if otherwise."""
+    return [
+        {
+            "stage": stage["name"],
+            "state": stage["state"],
+            "seconds": stage["seconds"],
+            "why": "; ".join([*(cause["what"] for cause in stage["causes"]), *stage["differences"].values()]),
+        }
+        for stage in record["stages"]
+    ]

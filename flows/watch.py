@@ -1,10 +1,7 @@
-"""The flow `watch`: a cheap look at a landing folder; with enough new samples it starts a retraining."""
+"""The flow `watch`: a cheap look at new samples and at the sources of imports; enough start a retraining."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow
@@ -13,76 +10,94 @@ from pydantic import Field
 
 from flows.speaking import tell
 from mmpipe import paths
-from mmpipe.files import write_json
+from mmpipe.retrain import watching
+from mmpipe.retrain.apart import call, environment
 from mmpipe.retrain.options import Options
+from mmpipe.retrain.watching import End, Found, Import, State
 
-if TYPE_CHECKING:
-    from mmpipe.row import Row
-
-STATE = paths.PRIVATE / "watch.json"
-"""{seen: the samples that a retraining took, pending: those of the run that was started, run: its id}."""
+ENDS: dict[str, End] = {"COMPLETED": "done", "FAILED": "failed", "CANCELLED": "failed", "CRASHED": "crashed"}
+"""What the type of a run's last state says of the data that it was started for."""
 
 
 @flow(name="watch", persist_result=False)
-async def watch(landing: str = "landing", at_least: Annotated[int, Field(ge=1)] = 20) -> Any:
-    """Start a retraining when the landing folder has at least so many samples that no retraining saw.
+async def watch(
+    landing: str = "landing",
+    at_least: Annotated[int, Field(ge=1)] = 20,
+    import_files: Annotated[int, Field(ge=0)] = 1,
+) -> Any:
+    """Start a retraining when enough has landed, or changed at the sources of DVC imports, that none saw.
 
-    Only names, sizes and times are read, no sample's content.
+    Of samples only names, sizes and times are read, of imports commits and hashes. Nothing is started twice
+    for the same data, unless the run crashed or was skipped. Raises TemporaryError `import-unreachable`.
+
+    Args:
+        landing: Folder with new samples, relative to the workspace; it need not be there.
+        at_least: So many new samples are enough.
+        import_files: So many new or changed files of DVC imports are enough; 0: imports are not looked at.
     """
     root = Path.cwd()
-    there = samples(root / landing, _columns(root))
-    state = await settled(_read(root / STATE))
-    new = there - state["seen"]
-    if state["run"]:
-        reason = f"{len(new)} new samples; run {state['run']} is still in progress"
-    elif len(new) < at_least:
-        reason = f"{len(new)} new samples, fewer than {at_least}"
-    else:
-        state["run"], state["pending"] = await start(landing), there
-        reason = f"{len(new)} new samples: started run {state['run']}"
-    _write(root / STATE, state)
-    tell("watch", reason)
-    return Completed(name="Started" if state["pending"] == there and there else "Waiting", message=reason)
+    state = await settled(watching.read(root))
+    watching.write(root, state)
+    found = Found(watching.samples(root / landing, _columns(root)), await _imports(root, state, import_files))
+    samples, files = found.news(state)
+    told = f"{samples} new samples, {files} new or changed files of imports"
+    if state.run:
+        return _concluded("Waiting", f"{told}; run {state.run} is still in progress")
+    if samples < at_least and not (import_files and files >= import_files):
+        return _concluded("Waiting", f"{told}, fewer than {at_least} and {import_files}")
+    options = Options(landing=landing if found.samples else None, update_imports=files > 0)
+    run = await start(options, key=state.key(found.all))
+    watching.write(root, state.begun(run, found.all))
+    return _concluded("Started", f"{told}: started run {run}")
 
 
-def samples(folder: Path, columns: Mapping[str, str | None]) -> set[str]:
-    """A short hash for each sample of a landing folder: its cells, and its files' sizes and times."""
-    from mmpipe import manifest
-    from mmpipe.retrain.landing import TABLES
-    from mmpipe.row import Row
-
-    if not folder.is_dir():
-        return set()
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
-    rows = [row for source in tables or [folder] for row in manifest.read(source, columns)]
-    return {_signature(row) for row in rows if isinstance(row, Row)}
-
-
-async def settled(state: dict[str, Any]) -> dict[str, Any]:
-    """The state after a look at the run that was started: what it took is seen, if it did its work."""
+async def settled(state: State) -> State:
+    """The state after a look at the run that was started."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    if not state["run"]:
+    if not state.run:
         return state
     async with get_client() as client:
         try:
-            found = (await client.read_flow_run(UUID(state["run"]))).state
+            found = (await client.read_flow_run(UUID(state.run))).state
         except ObjectNotFound:
             found = None
     if found is not None and not found.is_final():
         return state
-    took = found is not None and found.is_completed() and found.name != "Skipped"
-    return {"seen": state["pending"] if took else state["seen"], "pending": set(), "run": ""}
+    name = found.name if found else "the server knows it no more"
+    tell("watch", f"run {state.run} ended: {name}")
+    if found is None:
+        return state.settled("crashed")
+    return state.settled("skipped" if name == "Skipped" else ENDS[found.type.value])
 
 
-async def start(landing: str) -> str:
-    """A run of the deployment `retrain`, which is not waited for; its id."""
+async def start(options: Options, *, key: str) -> str:
+    """A run of the deployment `retrain`, which is not waited for; its id. One run for one key."""
     from prefect.deployments import arun_deployment
 
-    parameters = {"options": Options(landing=landing).model_dump(mode="json")}
-    run = await arun_deployment("retrain/retrain", parameters=parameters, timeout=0, as_subflow=False)
+    run = await arun_deployment(
+        "retrain/retrain",
+        parameters={"options": options.model_dump(mode="json")},
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=key,
+    )
     return str(run.id)
+
+
+async def _imports(root: Path, state: State, enough: int) -> list[Import]:
+    """Asked by a process of its own: DVC is heavy, and its threads outlive a cancelled run."""
+    if not enough:
+        return []
+    found = await call(
+        "imports",
+        {"known": sorted(state.seen)},
+        cwd=root,
+        variables=environment(root),
+        say=lambda line: tell("imports", line),
+    )
+    return [Import(**one) for one in found]
 
 
 def _columns(root: Path) -> dict[str, str | None]:
@@ -92,25 +107,6 @@ def _columns(root: Path) -> dict[str, str | None]:
     return found
 
 
-def _signature(row: "Row") -> str:
-    cells = [row.image, row.audio, row.text_path, row.text, row.target, row.group, row.split]
-    stamps = [_stamp(row.folder / name) for name in cells[:3] if name]
-    return hashlib.sha256(json.dumps([cells, stamps]).encode()).hexdigest()[:16]
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_bytes()) if path.is_file() else {}
-    sets = {name: set(found.get(name, [])) for name in ("seen", "pending")}
-    return {**sets, "run": found.get("run", "")}
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    write_json(path, {name: sorted(v) if isinstance(v, set) else v for name, v in state.items()})
+def _concluded(name: str, reason: str) -> Any:
+    tell("watch", reason)
+    return Completed(name=name, message=reason)

@@ -113,6 +113,8 @@ FIXES: dict[str, str] = {
     # retraining
     "raw-untracked": "dvc add data/raw && git add data/raw.dvc && git commit",
     "landing-missing": "correct the folder that is named for new samples",
+    "import-unreachable": "check the address in that file and the network; the next look asks again",
+    "drifted": "train with these samples, or find out what has changed where they come from",
     "branch-moved": "run the same command again",
     "out-damaged": "check the disk, then run the same command again",
     "step-failed": "read the step's own words above, then run the same command again",

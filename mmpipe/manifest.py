@@ -109,6 +109,17 @@ def _rows(
     return (_row(path, number, record, present, lists) for number, record in enumerate(records, 1))
 
 
+def read_all(source: Path, columns: Mapping[str, str | None] = COLUMNS) -> list[Row | BadRow]:
+    """Rows of a table, of all tables that lie in a folder, or of a folder with a subfolder a class.
+
+    Raises as `read` does.
+    """
+    found: list[Path] = []
+    if source.is_dir():
+        found = sorted(path for path in source.iterdir() if path.suffix.lower() in table.FORMATS)
+    return [row for one in found or [source] for row in read(one, columns)]
+
+
 def _present(path: Path, columns: Mapping[str, str | None], names: Collection[str]) -> dict[str, str]:
     """Key → column, for the columns that are there. All problems are told at once."""
     present = {key: name for key, name in columns.items() if name in names and name is not None}

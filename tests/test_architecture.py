@@ -55,6 +55,7 @@ LAYERS = {
         "regression_scorecard",
         "row",
         "scorecard",
+        "shift",
         "split",
         "targets",
         "testset",

@@ -8,7 +8,7 @@ import pytest
 import tiny_pipeline
 from prefect import Task
 
-from flows import retrain
+from flows import proof, retrain
 from mmpipe.errors import MmpipeError
 from mmpipe.retrain import lock
 from mmpipe.retrain.options import Options
@@ -84,6 +84,20 @@ def test_cancelled_it_leaves_nothing(workspace):
     assert tiny_pipeline.status(workspace) == before
     running = subprocess.run(["pgrep", "-f", str(workspace.root)], capture_output=True, text=True).stdout
     assert running.split() == []
+
+
+def test_no_champion_is_nothing_to_reproduce(workspace):
+    found = asyncio.run(proof.reproduce_champion.fn())
+    assert (found.name, found.message) == ("Skipped", "no version holds the stage prod yet")
+
+
+def test_nothing_is_reproduced_while_a_retraining_is_in_progress(workspace):
+    async def both():
+        async with lock.held(workspace.root, "crimson-fox"):
+            return await proof.reproduce_champion.fn("fusion@v1.0.0")
+
+    found = asyncio.run(both())
+    assert found.name == "Skipped" and found.message.startswith("run crimson-fox is in progress")
 
 
 def test_only_a_temporary_failure_is_tried_again():

@@ -6,15 +6,15 @@ import json
 import stat
 import urllib.error
 import urllib.request
+from abc import ABC
 
 import pytest
 from ruamel.yaml import YAML
 
-from flows import artifacts, deploy, pictures, reports, settings, watch
+from flows import artifacts, deploy, pictures, reports, settings
 from mmpipe.retrain.outcome import Outcome
 
 pytestmark = pytest.mark.filterwarnings("default:::prefect")
-COLUMNS = {"text": "text", "image": "image", "target": "label"}
 
 
 @pytest.fixture
@@ -90,18 +90,6 @@ def test_reports_want_the_password(place):
     assert ask("../prefect/credentials", **right)[0] == ask("8.html", **right)[0] == 404
 
 
-def test_new_samples_are_counted_without_reading_them(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"image": "p.png", "label": "y"}\n')
-    (tmp_path / "p.png").write_bytes(b"1")
-    first = watch.samples(tmp_path, COLUMNS)
-    with (tmp_path / "rows.jsonl").open("a") as file:
-        file.write('{"text": "b", "label": "x"}\n')
-    (tmp_path / "p.png").write_bytes(b"22")
-    assert len(first) == 2
-    assert len(watch.samples(tmp_path, COLUMNS) - first) == 2  # one is new, one has another file
-    assert watch.samples(tmp_path / "none", COLUMNS) == set()
-
-
 def test_metrics_stand_side_by_side():
     figures = {"challenger": {"accuracy": 0.75, "size_bytes": 10}, "champion": {"accuracy": 0.5}}
     outcome = Outcome(
@@ -112,6 +100,19 @@ def test_metrics_stand_side_by_side():
         {"figure": "size_bytes", "champion": None, "new": 10, "change": ""},
     ]
     assert artifacts.verdict(outcome) == "# promote\n\nagainst no champion\n\n- r\n"
+
+
+def test_a_drift_is_a_page_and_a_table():
+    from flows import drift
+
+    steady = {"name": "labels", "distance": 0.1, "p": 1.0, "most": "a|b: 1.0% → 2.0%", "test": "chi-square"}
+    moved = {**steady, "name": "audio, s", "distance": 0.02, "p": 0.001, "drifted": True}
+    found = {"verdict": "drifted", "old": 30, "new": 20, "known": 1, "aside": 2, "unknown_labels": {"*x*": 3}}
+    found |= {"alpha": 0.01, "min_distance": 0.1, "checks": [{**steady, "drifted": False}, moved]}
+    assert [row["name"] for row in drift.rows(found)] == ["audio, s", "labels"]
+    page = drift.page(found, "words")
+    assert "# Drifted" in page and "3 samples have the label \\*x\\*" in page
+    assert "| labels | 0.100 | 1 | a\\|b: 1.0% → 2.0% |  |" in page
 
 
 def test_lines_that_count_move_progress_on():
@@ -130,18 +131,27 @@ def test_pictures_stand_alone():
 
 
 def test_alarms_tell_of_every_bad_end():
-    from prefect.events.actions import DoNothing
-
     from flows import alarms
 
-    found = {one.name: one for one in alarms.automations(DoNothing())}
+    found = {one.name: one for one in alarms.automations([])}
     told = {event for one in found.values() for event in one.trigger.expect}
-    ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused")}
+    ends = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Late", "Refused", "Drifted")}
     assert told == {*ends, "prefect.flow-run.*"}
     assert found["mmpipe: alarm, refused"].trigger.threshold == alarms.REFUSALS
     assert (
         json.loads(found["mmpipe: dead runs are crashed"].actions[0].model_dump_json())["state"] == "CRASHED"
     )
+
+
+def test_alarms_go_to_every_kind_of_block_that_can_notify():
+    from prefect.blocks import notifications
+    from prefect.blocks.abstract import NotificationBlock
+
+    from flows import alarms
+
+    kinds = [kind for kind in vars(notifications).values() if isinstance(kind, type)]
+    blocks = [kind for kind in kinds if issubclass(kind, NotificationBlock) and ABC not in kind.__bases__]
+    assert {block.get_block_type_slug() for block in blocks} == set(alarms.KINDS)
 
 
 def test_automations_that_stay_the_same_are_not_made_anew():
@@ -151,7 +161,7 @@ def test_automations_that_stay_the_same_are_not_made_anew():
 
     block = "2c5a3463-6f68-42b7-9c83-0395754f6fcc"
     told = SendNotification(block_document_id=block, subject="s", body="b")
-    one, same, other = (alarms.automations(what) for what in (DoNothing(), DoNothing(), told))
+    one, same, other = (alarms.automations(what) for what in ([], [DoNothing()], [told]))
     equal = [alarms._content(a) == alarms._content(b) for a, b in zip(one, same, strict=True)]
     differ = [alarms._content(a) != alarms._content(b) for a, b in zip(one, other, strict=True)]
-    assert (equal, differ) == ([True] * 5, [False, True, True, True, True])
+    assert (equal, differ) == ([True] * 6, [False] + [True] * 5)

@@ -21,7 +21,9 @@ elif name == "train":
     for epoch in range(1, 4):
         print(f"epoch {epoch}/3  train_loss {1 / epoch:.3f}", file=sys.stderr, flush=True)
         time.sleep(how["pause_s"])
-    if how["exit"]:
+    once = pathlib.Path(how["once"]) if how["once"] else None
+    if how["exit"] and not (once and once.exists()):
+        once and once.touch()
         print("it went wrong", file=sys.stderr)
         sys.exit(how["exit"])
     shutil.copy("data/features.txt", "data/trained.txt")
@@ -68,9 +70,11 @@ def make(root: Path, scratch: Path) -> Workspace:
     return workspace
 
 
-def behave(workspace: Workspace, *, pause_s: float = 0.0, exit_status: int = 0) -> None:
-    """Commit how the stage `train` behaves from now on."""
-    how = {"pause_s": pause_s, "exit": exit_status}
+def behave(
+    workspace: Workspace, *, pause_s: float = 0.0, exit_status: int = 0, once: Path | None = None
+) -> None:
+    """Commit how the stage `train` behaves from now on; `once`: it fails until this file is there."""
+    how = {"pause_s": pause_s, "exit": exit_status, "once": str(once) if once else None}
     (workspace.root / "how.json").write_text(json.dumps(how))
     commit(workspace)
 

@@ -92,7 +92,8 @@ def schedule(
     ] = "",
     timezone: Annotated[str, typer.Option(help="As in the tz database.")] = "UTC",
     flow: Annotated[
-        Literal["retrain", "watch", "reproduce-champion"], typer.Option(help="What is scheduled.")
+        Literal["retrain", "watch", "drift-check", "reproduce-champion"],
+        typer.Option(help="What is scheduled."),
     ] = "retrain",
     options: Annotated[
         Path | None,

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mmpipe import shift
 from mmpipe.schema import MODALITIES, SPLITS
 
 SHOWN = 5
@@ -75,6 +77,12 @@ def content(row: Mapping[str, Any]) -> tuple[str | None, ...]:
     return tuple(row[f"{modality}_sha256"] for modality in MODALITIES)
 
 
+def measured(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The numbers of a column of `SIZES` that are there, or the lengths of its texts, in characters."""
+    there = column.drop_null()
+    return pc.utf8_length(there) if pa.types.is_string(there.type) else there
+
+
 def _ids(names: Sequence[str]) -> Numbers:
     return {"count": len(names), "ids": list(names[:SHOWN])}
 
@@ -97,9 +105,9 @@ def _labels(before: Rows, after: Rows) -> Numbers:
     """`shift`: the total variation distance of the two distributions: 0 for the same shares, 1 at most."""
     old, new = (Counter(row["target"] or "" for row in rows.values()) for rows in (before, after))
     names = sorted(old.keys() | new.keys())
-    shares = [np.array([of[name] / max(1, of.total()) for name in names]) for of in (old, new)]
+    counts = [[of[name] for name in names] for of in (old, new)]
     return {
-        "shift": round(float(np.abs(shares[1] - shares[0]).sum() / 2), 6),
+        "shift": round(shift.total_variation(*counts), 6),
         "counts": [{"label": name, "old": old[name], "new": new[name]} for name in names],
     }
 
@@ -107,7 +115,7 @@ def _labels(before: Rows, after: Rows) -> Numbers:
 def _sizes(old: pa.Table, new: pa.Table) -> list[Numbers]:
     found = []
     for name, column in SIZES.items():
-        sides = [_spread(of[column].drop_null(), total=name in SUMMED) for of in (old, new)]
+        sides = [_spread(of[column], total=name in SUMMED) for of in (old, new)]
         if sides[0]["samples"] or sides[1]["samples"]:
             found.append({"name": name, "old": sides[0], "new": sides[1]})
     return found
@@ -115,8 +123,8 @@ def _sizes(old: pa.Table, new: pa.Table) -> list[Numbers]:
 
 def _spread(column: pa.ChunkedArray, *, total: bool) -> Numbers:
     """Of numbers, or of the lengths of texts; nothing but `samples` where there are none."""
-    values = [len(value) if isinstance(value, str) else value for value in column.to_pylist()]
-    if not values:
+    values = measured(column).to_numpy()
+    if not len(values):
         return {"samples": 0}
     told = {"mean": float(np.mean(values)), "median": float(np.median(values))}
     told |= {"total": float(np.sum(values))} if total else {}

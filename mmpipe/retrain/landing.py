@@ -17,7 +17,6 @@ from mmpipe.row import BadRow, Row
 LANDED = paths.RAW / "landed"
 TABLE = "rows.jsonl"
 FILES = "files"
-TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 SETTLED_S = 1.0
 """A file that is younger may still be written to: it is waited for."""
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
@@ -62,7 +61,7 @@ def land(folder: Path, columns: Columns, *, max_bytes: int) -> Landed:
     shutil.rmtree(partial, ignore_errors=True)
     (partial / FILES).mkdir(parents=True)
     try:
-        for row in _rows(folder, columns):
+        for row in manifest.read_all(folder, columns):
             try:
                 line, contents = _read_row(row, columns, max_bytes)
             except SampleError as error:
@@ -81,12 +80,6 @@ def land(folder: Path, columns: Columns, *, max_bytes: int) -> Landed:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return found
-
-
-def _rows(folder: Path, columns: Columns) -> Iterator[Row | BadRow]:
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLES)
-    for source in tables or [folder]:
-        yield from manifest.read(source, columns)
 
 
 def _known() -> Iterator[str]:

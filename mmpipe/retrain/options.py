@@ -24,6 +24,10 @@ class GateWishes(BaseModel):
     max_recall_drop: Annotated[float, Field(ge=0, le=1)] | None = None
     """No class's recall may fall by more, where chance does not explain it."""
 
+    def wishes(self) -> dict[str, Any]:
+        """Those that were made; a form sends the empty ones along."""
+        return self.model_dump(exclude_none=True)
+
 
 class Options(BaseModel):
     """One retraining: from which commit, with which data and parameters, and what becomes of the result."""
@@ -57,8 +61,7 @@ class Options(BaseModel):
 
     def overrides(self) -> dict[str, Any]:
         """All that differs from the params.yaml of the commit."""
-        wishes = self.gate.model_dump(exclude_none=True)
-        return {**self.set, **{f"gate.{name}": value for name, value in wishes.items()}}
+        return {**self.set, **{f"gate.{name}": value for name, value in self.gate.wishes().items()}}
 
 
 def parsed(wishes: Mapping[str, Any]) -> Options:

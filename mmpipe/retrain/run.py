@@ -142,7 +142,7 @@ async def _decide(tree: Worktree, options: Options, steps: Steps, tell: Tell, ou
     """One decision, at the end: nothing is written to git before it."""
     outcome.bundle_sha256 = registering.bundle_sha256(tree.root)
     outcome.known = steps.known(tree, outcome.bundle_sha256)
-    if outcome.known is not None and not options.force_run and not options.gate.model_fields_set:
+    if outcome.known is not None and not options.force_run and not options.gate.wishes():
         outcome.status, outcome.reason = "unchanged", f"{outcome.known} is this very model already"
         if options.publish == "yes" and options.promote and registering.unpromoted(tree.root, outcome.known):
             await _promote(tree, steps, tell, outcome, outcome.known)

@@ -1,5 +1,6 @@
 """The run's data, fixed before any stage starts: what was tracked, what landed before, what is new."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ def take(
     return {"landed": landed.as_json(), "carried": carried.manifests, "updated": updated}
 
 
+def import_files(root: Path) -> list[Path]:
+    """DVC's files of imports below data/raw, relative to `root`."""
+    return [path for path in _files(root) if re.search(rb"^deps:", (root / path).read_bytes(), re.MULTILINE)]
+
+
 def _check_out(root: Path) -> None:
     """The raw data that DVC tracks, from its cache or else its remote."""
     names = [path.as_posix() for path in _files(root)]
@@ -58,11 +64,10 @@ def _check_out(root: Path) -> None:
 def _update(root: Path) -> list[str]:
     """`dvc update` of each import; the names of those whose data changed."""
     changed = []
-    for path in _files(root):
+    for path in import_files(root):
         before = path.read_bytes()
-        if b"\ndeps:" in before or before.startswith(b"deps:"):
-            vcs.dvc("update", path.as_posix(), cwd=root)
-            changed += [path.as_posix()] if path.read_bytes() != before else []
+        vcs.dvc("update", path.as_posix(), cwd=root)
+        changed += [path.as_posix()] if path.read_bytes() != before else []
     return changed
 
 

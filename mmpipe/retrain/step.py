@@ -45,6 +45,10 @@ def _function(step: str) -> Callable[..., Any]:
         from mmpipe.retrain.sampled import compare
 
         return compare
+    if step == "imports":
+        from mmpipe.retrain.imports import changed
+
+        return changed
     from mmpipe.retrain import registering
 
     steps: dict[str, Callable[..., Any]] = {"publish": registering.publish, "promote": registering.promote}
