@@ -77,6 +77,8 @@ FIXES: dict[str, str] = {
     "bundle-missing": "run `dvc repro`, or give --model the folder of a bundle",
     "bundle-damaged": "run `dvc repro`, or pull the bundle again",
     "bundle-format": "give the folder of a bundle that mmpipe wrote",
+    "index-format": "give a .parquet that `mmpipe predict TABLE` wrote with a model of retrieve",
+    "index-foreign": "make it anew with this model, or give --model the one that made it",
     "train-not-finite": "lower train.lr",
     # models by tag
     "tag-name": "write NAME@vX.Y.Z, NAME@latest or NAME#STAGE, as in fusion@v1.2.0 or fusion#prod",

@@ -157,7 +157,7 @@ class Model(Section):
     """Encoder of log-mel spectrograms."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
-    task: Literal["classify", "multilabel", "regress"] = "classify"
+    task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-KINDS = {"classify": "label", "multilabel": "labels", "regress": "number"}
+KINDS = {"classify": "label", "multilabel": "labels", "regress": "number", "retrieve": "none"}
 """Task → what `data.target` must be."""
 METRICS = {
     "classify": ("accuracy", "macro_f1", "nll"),
     "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
     "regress": ("mae", "rmse", "r2"),
+    "retrieve": ("mean_recall", "recall_at_1", "recall_at_5", "recall_at_10"),
 }
 """Task → what `gate.metric` may be, besides auto."""
 NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = {
@@ -20,6 +21,7 @@ ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     "classify": NO_NUMBER,
     "multilabel": NO_NUMBER | {("train", "class_weights"): ("none", "inverse")},
     "regress": NO_CLASSES,
+    "retrieve": NO_CLASSES | NO_NUMBER | {("train", "auxiliary"): (0.0,), ("model", "fusion"): ("concat",)},
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
 Key = tuple[str, ...]
@@ -36,6 +38,9 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
         if value not in allowed:
             others = " or ".join(_shown(one) for one in allowed)
             yield (section, key), f"{section}.{key}: {_shown(value)} {with_task}, set it to {others}"
+    encoders = [m for m in ("audio", "image", "text") if params["model"][m] != "none"]
+    if task == "retrieve" and len(encoders) < 2:
+        yield ("model", "task"), f"model.task: retrieve needs two encoders, there is {encoders[0]} alone"
     metric = params["gate"]["metric"]
     if metric != "auto" and metric not in METRICS[task]:
         others = ", ".join(("auto", *METRICS[task]))

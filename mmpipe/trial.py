@@ -42,9 +42,7 @@ def run(root: Path, test: TestSet, runners: Sequence[Runner]) -> tuple[HeldOut, 
         fix = "raise split.test_fraction, or add samples"
         raise InvalidError("split-too-few", "there is no test sample to judge on", fix=fix)
     task = _task(runners)
-    wanted, labels = task.truth(
-        [row["target"] for row in test.rows], [one.predictor.bundle.decoding for one in runners]
-    )
+    wanted, labels = task.truth(test.rows, [one.predictor.bundle.decoding for one in runners])
     predictors = [one.predictor.trusting() for one in runners]
     answers = [_answers(predictor, raw(root, test.rows)) for predictor in predictors]
     answered = [all(said) for said in zip(*answers, strict=True)]

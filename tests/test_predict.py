@@ -152,3 +152,33 @@ def test_bad_text_and_bytes_are_named_by_their_modality(predictor):
         predictor.predict(audio=b"RIFF", text="x")
     with pytest.raises(InvalidError, match=r"row-empty has none of .* Fix: give at least one"):
         predictor.predict(text=" ")
+
+
+@pytest.mark.parametrize("task", tiny_bundle.TASKS)
+def test_a_bundle_of_every_task_answers_alone(tmp_path, task):
+    """Its class and columns are the task's, and raw samples give what their features give."""
+    samples = tiny_bundle.write(tmp_path, task=task)
+    shutil.copytree(tmp_path / paths.BUNDLE, tmp_path / "alone")
+    one = load(tmp_path / "alone", device="cpu")
+    assert one.bundle.task_name == task
+    raw = [Sample(**sample) for sample in samples.values()]
+    answers = list(one.predict_many(raw, batch_size=4))
+    again = one.answers([one.features(sample) for sample in raw])
+    decoding, columns = one.bundle.decoding, one.bundle.task.fields(one.bundle.decoding)
+    for answer, other, sample in zip(answers, again, samples.values(), strict=True):
+        assert type(answer) is one.bundle.task.answer and answer.modalities == tuple(sorted(sample))
+        cells, others = one.bundle.task.cells(answer), one.bundle.task.cells(other)
+        assert cells.keys() <= {column.name for column in columns}
+        for name, value in cells.items():
+            same = (
+                value == others[name]
+                if isinstance(value, str)
+                else pytest.approx(value, abs=1e-3) == others[name]
+            )
+            assert same, name
+        assert one.bundle.task.lines(answer)[0]
+    assert one.bundle.task.contradiction(decoding, outputs=one.bundle.model.outputs) == ""
+    if one.bundle.task.explains:
+        found = one.explain(**complete(samples))
+        said = found.value if task == "regress" else max(found.probabilities.values())
+        assert found.baseline + sum(found.contributions.values()) == pytest.approx(said)

@@ -54,6 +54,14 @@ def refusal(folder, text):
             "train: {regression: mse}\n",
             "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
         ),
+        (
+            "data: {target: none}\nmodel: {task: retrieve, image: none, text: none}\n",
+            "2:9 model.task: retrieve needs two encoders, there is audio alone",
+        ),
+        (
+            "data: {target: none}\nmodel: {task: retrieve}\ntrain: {auxiliary: 0.5, label_smoothing: 0.1}\n",
+            "3:9 train.auxiliary: 0.5 makes no sense with model.task: retrieve, set it to 0",
+        ),
         ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
     ],
 )

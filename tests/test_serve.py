@@ -217,3 +217,15 @@ def test_garbage_on_the_wire_leaves_the_server_standing(server):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             raw.sendall(rng.bytes(200))
     assert server.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regress", "retrieve"])
+def test_every_task_is_served(tmp_path, task):
+    samples = tiny_bundle.write(tmp_path, task=task)
+    sample = next(one for one in samples.values() if len(one) == 3)
+    predictor = load(tmp_path / paths.BUNDLE, device="cpu")
+    explain = predictor.explain if task != "retrieve" else predictor.predict  # an embedding is no sum
+    with serving.running(tmp_path / paths.BUNDLE) as server:
+        assert server.client.get("/healthz").json()["task"] == task
+        assert server.predict(sample).json() == said(predictor.predict(**sample))
+        assert server.predict(sample, explain="true").json() == said(explain(**sample))

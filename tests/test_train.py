@@ -2,18 +2,19 @@ import importlib
 import inspect
 import signal
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, params, paths, runtime, schema, train, validation
+from mmpipe import augment, batches, params, paths, runtime, schema, targets, train, validation
 from mmpipe.errors import MmpipeError
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages import code
+from mmpipe.tasks.task import names
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -49,7 +50,7 @@ def load():
     )
 
 
-def fit(data, settings, states, *, precision="fp32", device=None):
+def fit(data, settings, states, *, precision="fp32", device=None, task="classify", classes=2):
     """Trained weights and progress, from a fresh network; unless told, on the GPU if there is one."""
     machine = runtime.select(precision=precision, threads=1)
     if device is not None:
@@ -57,7 +58,8 @@ def fit(data, settings, states, *, precision="fp32", device=None):
     runtime.seed_all(settings.seed)
     network = build_model(
         modalities=data[0].modalities,
-        classes=2,
+        classes=classes,
+        task=task,
         dim=8,
         dropout=0.2,
         vocab_size=tiny.VOCAB,
@@ -252,10 +254,24 @@ def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
 
 
-@pytest.mark.parametrize("task", ["classify"])
+def targeted(data, task):
+    """The same samples with targets of a task, the width of its output, and their coding."""
+    kinds = {
+        "classify": (lambda labels: labels, 2, tiny.CODING),
+        "multilabel": (lambda labels: torch.eye(2)[labels], 2, targets.Coding("labels", tuple(tiny.LABELS))),
+        "regress": (lambda labels: 2.0 * labels.double() - 1, 1, targets.Coding("number")),
+        "retrieve": (lambda labels: labels * 0 - 1, 8, targets.Coding("none")),
+    }
+    change, width, coding = kinds[task]
+    return tuple(replace(part, target=change(part.target)) for part in data), width, coding
+
+
+@pytest.mark.parametrize("task", names())
 def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, monkeypatch, task):
     """The modules that the fingerprint of `train` leaves out: with all of them broken, the same bits."""
-    whole = fit(data, replace(SETTINGS, epochs=1), States(tmp_path / "a", "k"))[0]
+    data, width, coding = targeted(data, task)
+    once = partial(fit, data, replace(SETTINGS, epochs=1), task=task, classes=width)
+    whole = once(States(tmp_path / "a", "k"))[0]
     broken = 0
     for name in code.JUDGES["train"]:
         module = importlib.import_module(f"mmpipe.{name}")
@@ -264,8 +280,30 @@ def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, mo
                 monkeypatch.setattr(module, key, lambda *_, key=key, **__: pytest.fail(f"{key} was called"))
                 broken += 1
     assert broken > 40
-    _, _, network = fit(data, replace(SETTINGS, epochs=1), States(tmp_path / "b", "k"))
+    _, progress, network = once(States(tmp_path / "b", "k"))
     assert same(whole, network.state_dict())
+    assert network.task.chooses in progress.history[0]
     machine = runtime.select(precision="fp32", threads=1)
     validation.fit_trust(network, data[1], machine)
-    network.task.fit(validation.score(network, data[1], machine), tiny.CODING)
+    decoding = network.task.fit(validation.score(network, data[1], machine), coding)
+    assert network.task.contradiction(decoding, outputs=width) == ""
+    nobody = validation.score(network, batches.load(FEATURES, paths.SPLITS, "nothing"), machine)
+    assert network.task.contradiction(network.task.fit(nobody, coding), outputs=width) == ""
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regress"])
+def test_every_task_that_has_a_truth_learns_it(data, tmp_path, task):
+    data, width, _ = targeted(data, task)
+    _, progress, network = fit(
+        data,
+        replace(SETTINGS, epochs=10, modality_dropout=0.0),
+        States(tmp_path, "k"),
+        task=task,
+        classes=width,
+    )
+    figure = {"multilabel": "val_micro_f1", "regress": "val_r2"}[task]
+    found = validation.measure(
+        network.task, validation.score(network, data[1], runtime.select(precision="fp32", threads=1))
+    )
+    assert found[figure] == pytest.approx(progress.history[progress.best_epoch][figure], abs=1e-4)
+    assert found[figure] > 0.7

@@ -30,6 +30,13 @@ SETTINGS = {
     "image": {"size": 16, "mode": "fast"},
     "text": {"vocab_size": 300, "max_tokens": 16, "lowercase": True},
 }
+TASKS = {
+    "classify": (3, LABELS, {}),
+    "multilabel": (3, LABELS, {"thresholds": [0.5, 0.3, 0.7]}),
+    "regress": (1, [], {"mean": 1000.0, "deviation": 50.0}),
+    "retrieve": (12, [], {"modalities": list(schema.MODALITIES), "width": 12}),
+}
+"""Of each: the width of its output, its labels, what decodes it."""
 FACTS = {
     "audio": {"dtype": "float16", "shape": [-1, 8]},
     "image": {"dtype": "uint8", "shape": [16, 16, 3]},
@@ -73,7 +80,9 @@ def feature(modality: str, value, tokenizer: str) -> np.ndarray:
     return module.extract(value.read_bytes(), **SETTINGS[modality])
 
 
-def write(root: Path, *, modalities=schema.MODALITIES, seed=0) -> dict[str, dict[str, object]]:
+def write(
+    root: Path, *, modalities=schema.MODALITIES, seed=0, task="classify"
+) -> dict[str, dict[str, object]]:
     """Raw files, features, splits, `data/trained` and `models/fusion`. Returns the raw samples by id."""
     samples = raw(root, seed=seed)
     tokenizer = text.fit(WORDS, vocab_size=300, lowercase=True)
@@ -92,14 +101,22 @@ def write(root: Path, *, modalities=schema.MODALITIES, seed=0) -> dict[str, dict
         for n, name in enumerate(samples)
     ]
     tables.write_rows(root / paths.SPLITS, rows, schema.SPLIT)
-    bundle(root, tokenizer, list(modalities))
+    bundle(root, tokenizer, list(modalities), task)
     return samples
 
 
-def bundle(root: Path, tokenizer: str, modalities: list[str]) -> None:
+def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None:
+    width, labels, facts = TASKS[task]
     torch.set_num_threads(1)  # spinning threads cost more than they give on nets this small
     torch.manual_seed(1)
-    architecture = {"modalities": modalities, "classes": 3, "dim": 16, "dropout": 0.1, "fusion": "concat"}
+    architecture = {
+        "modalities": modalities,
+        "task": task,
+        "classes": width,
+        "dim": 16,
+        "dropout": 0.1,
+        "fusion": "concat",
+    }
     architecture |= {"n_mels": 8, "vocab_size": text.vocab_size(tokenizer), "image_flip": False}
     network = build_model(**architecture)
     features = {m: root / paths.features(m) for m in modalities}
@@ -107,9 +124,10 @@ def bundle(root: Path, tokenizer: str, modalities: list[str]) -> None:
     for parameter in network.parameters():  # far from the start, so that every input tells
         torch.nn.init.normal_(parameter, 0, 0.3)
     config = {
-        "labels": LABELS,
-        "task": "classify",
+        "labels": labels,
+        "task": task,
         "temperature": 1.5,
+        "decoding": facts,
         "preprocessing": {m: SETTINGS[m] for m in modalities},
         "features": {m: FACTS[m] for m in modalities},
     }

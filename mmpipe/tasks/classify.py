@@ -205,8 +205,11 @@ class Classification:
         """Accuracy, and whether fusion gains."""
         return scorecard.summary(found)
 
-    def truth(self, cells: Sequence[str | None], decodings: Sequence[Decoding]) -> tuple[Any, list[str]]:
+    def truth(
+        self, rows: Sequence[Mapping[str, Any]], decodings: Sequence[Decoding]
+    ) -> tuple[Any, list[str]]:
         """Places in the labels of the samples and of all models, sorted."""
+        cells = [row["target"] for row in rows]
         labels = sorted({*map(str, cells), *(label for one in decodings for label in one.labels)})
         return targets.encode(Coding(self.kind, tuple(labels)), cells), labels
 

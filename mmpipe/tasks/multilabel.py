@@ -207,8 +207,11 @@ class Multilabel:
         head = f"{scorecard.counted(found)}; micro F1 {found['micro_f1']:.3f} {interval}"
         return f"{head}, mAP {found['map']:.3f}; {scorecard.verdict(found, 'micro_f1')}"
 
-    def truth(self, cells: Sequence[str | None], decodings: Sequence[Decoding]) -> tuple[Any, list[str]]:
+    def truth(
+        self, rows: Sequence[Mapping[str, Any]], decodings: Sequence[Decoding]
+    ) -> tuple[Any, list[str]]:
         """(N, K) marks of the labels of the samples and of all models, sorted."""
+        cells = [row["target"] for row in rows]
         own = (label for cell in cells for label in targets.labels_of(str(cell)))
         labels = sorted({*own, *(label for one in decodings for label in one.labels)})
         return targets.encode(Coding(self.kind, tuple(labels)), cells), labels

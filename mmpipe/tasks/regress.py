@@ -160,9 +160,11 @@ class Regression:
         head = f"{scorecard.counted(found)}; MAE {found['mae']:.4g} {interval}, R² {found['r2']:.3f}"
         return f"{head}; {scorecard.verdict(found, 'mae')}"
 
-    def truth(self, cells: Sequence[str | None], decodings: Sequence[Decoding]) -> tuple[Any, list[str]]:
+    def truth(
+        self, rows: Sequence[Mapping[str, Any]], decodings: Sequence[Decoding]
+    ) -> tuple[Any, list[str]]:
         """The numbers."""
-        return np.array([float(str(cell)) for cell in cells], np.float64), []
+        return np.array([float(row["target"]) for row in rows], np.float64), []
 
     def given(self, answers: Sequence[Any], labels: Sequence[str]) -> Floats:
         """(N, 1); NaN where the model refuses."""

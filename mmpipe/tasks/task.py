@@ -151,8 +151,10 @@ class Task(Protocol):
     def summary(self, found: Numbers) -> str:
         """The stage's row accounting and headline, in one line."""
 
-    def truth(self, cells: Sequence[str | None], decodings: Sequence[Decoding]) -> tuple[Any, list[str]]:
-        """Targets of test samples and the labels of all models together, for the gate."""
+    def truth(
+        self, rows: Sequence[Mapping[str, Any]], decodings: Sequence[Decoding]
+    ) -> tuple[Any, list[str]]:
+        """Targets of test samples, rows of `schema.SAMPLES`, and the labels of all models, for the gate."""
 
     def given(self, answers: Sequence[Any], labels: Sequence[str]) -> Floats:
         """(N, …): what a model says of each test sample; `answers` has None where it refuses."""
