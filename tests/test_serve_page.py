@@ -249,3 +249,31 @@ def contrast(one, other):
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+@needs_chromium
+@pytest.mark.parametrize("task", ["multilabel", "regress", "retrieve"])
+def test_every_task_is_shown(chromium, tmp_path, task):
+    """What the answer is, and what it is made of, where there is such a thing."""
+    tiny_bundle.write(tmp_path, task=task)
+    found = load(tmp_path / paths.BUNDLE, device="cpu")
+    with serving.running(tmp_path / paths.BUNDLE, limits=Limits(workers=1)) as server:
+        chromium.open(server.url)
+        assert serving.until(lambda: "sha256" in chromium.text("#model"))
+        chromium.type("#text", "a low one")
+        chromium.click("#go")
+        answered(chromium)
+        head = chromium.text("#label bdi")
+        if task == "retrieve":
+            assert head == "An embedding of 12 numbers" and not chromium.shown("#why")
+            return
+        wanted = found.explain(text="a low one")
+        if task == "regress":
+            assert float(head) == pytest.approx(wanted.value, rel=1e-3)
+            assert "In its unit: " in chromium.text("#sum")
+        else:
+            assert head == (", ".join(wanted.labels) or "no label")
+            ranked = sorted(wanted.probabilities.items(), key=lambda pair: -pair[1])
+            assert rows(chromium, "#chances") == [(label, percent(x)) for label, x in ranked]
+        assert chromium.shown("#why") and len(rows(chromium, "#shares")) == 1
+        assert chromium.console() == []
