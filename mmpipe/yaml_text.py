@@ -77,9 +77,9 @@ def parse(data: bytes, path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
             raise InvalidError("params", f"is larger than {max_bytes:,} bytes", where=str(path))
         text = data.decode("utf-8-sig")
         _refuse_tricks(path, text)
-        yaml = YAML(typ="rt")
-        yaml.preserve_quotes = True
-        tree = yaml.load(text)
+        reader = YAML(typ="rt")
+        reader.preserve_quotes = True
+        tree = reader.load(text)
     except UnicodeDecodeError as error:
         raise InvalidError("params", f"is not UTF-8 at byte {error.start}", where=str(path)) from None
     except MarkedYAMLError as error:

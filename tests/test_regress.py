@@ -207,6 +207,17 @@ def test_commands_tell_numbers_tables_and_the_verdict(workspace, tmp_path):
     assert sum(counted["targets"].values()) == counted["rows"]
 
 
+def test_drift_compares_no_numbers_as_if_they_were_labels(workspace, tmp_path):
+    root, _ = workspace
+    lines = [f"n{n},a round shape that was seen {n} times,{n}.25" for n in range(25)]
+    (tmp_path / "new.csv").write_text("\n".join(["id,text,cell", *lines]) + "\n")
+    with tasked.inside(root):
+        found = json.loads(call("drift", str(tmp_path / "new.csv"), "--champion", ".", "--json").stdout)
+    assert found["new"] == 25 and found["unknown_labels"] == {}
+    names = {one["name"] for one in found["checks"]}
+    assert "with image" in names and not names & {"labels", "predicted labels"}
+
+
 def test_a_champion_of_another_task_is_not_compared(workspace, tmp_path):
     import tiny_bundle
 

@@ -59,15 +59,17 @@ def compared(
 ) -> dict[str, Any]:
     """`drift.compare` of the champion's training split and the table's new samples, by the params.yaml here.
 
-    What the model says of them is held against what it said of its test split. Raises as `side.read`,
+    What the model says of them is held against what it said of its test split; targets that are other than
+    one label are not compared. Raises as `side.read`,
     `params.load` and `newcomers.read` do.
     """
     import pyarrow.compute as pc
 
-    from mmpipe import schema
+    from mmpipe import params, schema
     from mmpipe.compare import drift as drifting
     from mmpipe.compare import newcomers, side
 
+    labelled = labelled and params.load(PARAMS).data.target == "label"
     model = side.read(champion)
     old, splits = model.table(SAMPLES, schema.SAMPLES), model.table(SPLITS, schema.SPLIT)
     new = _newcomers(table, old, labelled=labelled)
