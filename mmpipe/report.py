@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from mmpipe import __version__, charts, datacard, gallery, metrics, paths, schema, scorecard, tables
+from mmpipe import charts, datacard, gallery, metrics, pages, paths, schema, scorecard, tables
 from mmpipe.embed import visible
 from mmpipe.errors import NotFoundError
 from mmpipe.metrics import Estimate
@@ -66,19 +65,11 @@ def read_curves(folder: Path) -> Curves:
 
 def render(inputs: Inputs, *, examples: int) -> str:
     """The whole page. `examples`: so many best and so many worst test samples."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmpipe"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
     found = inputs.evaluation
     named = [(name.replace("+", " + "), one) for name, one in found["subsets"].items()]
     subsets = sorted(named, key=lambda item: (-item[1].get("accuracy", 0), item[0]))
-    return environment.get_template("report.html.j2").render(
-        version=__version__,
+    return pages.render(
+        "report.html.j2",
         splits=schema.SPLITS,
         card=datacard.describe(inputs.samples, inputs.quarantine, inputs.splits),
         found=found,
