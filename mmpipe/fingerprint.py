@@ -2,7 +2,7 @@
 
 Read from source by `ast`; nothing is imported. Comments, docstrings and layout do not count, nor the modules
 `LEFT_OUT`; imports within functions do. Data files of the package (templates, say) count by their bytes where
-a module that loads package data, by `importlib.resources` or `jinja2`, names them in a string.
+a module that loads package data (`LOADERS`) names them in a string.
 """
 
 import ast
@@ -44,7 +44,7 @@ APART = frozenset({"__version__", "errors.FIXES"})
 A release alone changes no result; the fixes are words for people, which the report alone writes down.
 """
 _NAMES_APART = frozenset(name.split(".")[-1] for name in APART)
-LOADERS = frozenset({"importlib.resources", "jinja2"})
+LOADERS = frozenset({"importlib.resources", "jinja2", "mmpipe.pages"})
 """A module that imports one of these may read data files of the package."""
 _DISTRIBUTIONS = {
     "cv2": (

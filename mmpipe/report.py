@@ -2,18 +2,17 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from mmpipe import __version__, charts, datacard, findings, gallery, paths, schema, tables
+from mmpipe import charts, datacard, findings, gallery, pages, paths, schema, tables
 from mmpipe.embed import visible
 from mmpipe.errors import NotFoundError
 from mmpipe.metrics import Estimate, Reliability
@@ -67,19 +66,11 @@ def read_curves(folder: Path) -> Curves:
 
 def render(inputs: Inputs, *, examples: int) -> str:
     """The whole page. `examples`: so many best and so many worst test samples."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmpipe"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    environment.filters["shown"] = partial(findings.shown, percent=True)
-    environment.filters["draw"] = draw
     told, modalities = inputs.findings, sorted(inputs.config["architecture"]["modalities"])
-    return environment.get_template("report.html.j2").render(
-        version=__version__,
+    filters: dict[str, Callable[..., Any]] = {"shown": partial(findings.shown, percent=True), "draw": draw}
+    return pages.render(
+        "report.html.j2",
+        filters,
         splits=schema.SPLITS,
         card=datacard.describe(inputs.samples, inputs.quarantine, inputs.splits, kind=told["kind"]),
         found=inputs.evaluation,

@@ -139,6 +139,11 @@ def test_data_files_count_where_code_names_them(site):
     assert list(of(site, "pack.shows")["files"]) == ["templates/page.html", "templates/part.html"]
 
 
+def test_the_template_of_the_report_counts():
+    found = code.fingerprints(Path(__file__).parents[1])
+    assert list(found["report"]["files"]) == ["templates/page.css", "templates/report.html.j2"]
+
+
 def test_a_librarys_version_counts(site, monkeypatch):
     before = of(site, "pack.a")
     fingerprint._version.cache_clear()

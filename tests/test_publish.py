@@ -324,11 +324,70 @@ def test_a_bundle_that_is_not_the_tags_decides_nothing(second):
         publish(second.root, Wishes(dry_run=True, push=False))
 
 
+def state(site):
+    """Every ref here and at the origin, and all that the storage holds."""
+    refs = [site.git("for-each-ref", cwd=where) for where in (site.root, site.origin)]
+    return refs, sorted(path for path in site.store.rglob("*"))
+
+
 def test_a_dry_run_makes_nothing(site):
+    before = state(site)
     found = publish(site.root, Wishes(dry_run=True))
-    assert (found.tag, found.dry_run) == ("fusion@v1.0.0", True)
+    assert (found.tag, found.dry_run, found.unseen) == ("fusion@v1.0.0", True, ())
     unmade(site)
-    assert not any(site.store.iterdir())
+    assert state(site) == before and not any(site.store.iterdir())
+
+
+def test_a_dry_run_asks_the_remotes(second, tmp_path):
+    """What a publish would stop at, without a tag or a branch brought here."""
+    other, dry = tmp_path / "other", Wishes(bump="patch", dry_run=True)
+    second.train("second")
+    second.git("clone", "--quiet", str(second.origin), str(other))
+    publisher.repository(other)
+    for tag in ("fusion@v1.4.0", "fusion#prod#1"):
+        publisher.run("git", "tag", "-a", "-m", "theirs", tag, "HEAD", cwd=other)
+        second.git("push", "--quiet", "origin", tag, cwd=other)
+    before = state(second)
+    found = publish(second.root, dry)
+    assert (found.version, found.unseen) == ("v1.4.1", ("fusion#prod#1", "fusion@v1.4.0"))
+    assert (
+        publish(second.root, Wishes(dry_run=True)).why
+        == "at least: v1.4.0 is not here, to see what changed since"
+    )
+    assert state(second) == before
+    told = call(second.root, "publish", "--dry-run", "--bump", "patch").stdout
+    assert "at origin and not here (git fetch --tags): fusion#prod#1, fusion@v1.4.0" in told
+    publisher.run("git", "commit", "-qm", "x", "--allow-empty", cwd=other)
+    second.git("push", "--quiet", "origin", "main", cwd=other)
+    with pytest.raises(InvalidError, match="git-state main has commits at origin that are not here"):
+        publish(second.root, dry)
+    second.git("push", "--quiet", "--force", "origin", "main")
+    second.git("tag", "--force", "-a", "-m", "mine", "fusion@v1.0.0", "HEAD")
+    with pytest.raises(
+        VerificationError, match=r"tag-moved fusion@v1\.0\.0 is another tag at origin than here"
+    ):
+        publish(second.root, dry)
+    shutil.rmtree(second.origin)
+    with pytest.raises(TemporaryError, match=r"(?s)remote-failed .* nothing was tagged"):
+        publish(second.root, dry)
+
+
+def test_a_dry_run_looks_at_the_data_as_far_as_nothing_needs_writing(second):
+    second.train("second")
+    dry, here = Wishes(dry_run=True), Wishes(push=False, dry_run=True)
+    publish(second.root, dry)
+    with pytest.raises(InvalidError, match=r"data-unpushed store does not have models/fusion"):
+        publish(second.root, here)
+    second.dvc("push", "--quiet")
+    publish(second.root, here)
+    weights = next(
+        path for path in second.store.rglob("*") if path.is_file() and path.read_bytes() == b"second"
+    )
+    weights.chmod(0o644)
+    weights.write_bytes(b"secoNd")
+    for wishes in (dry, here):
+        with pytest.raises(VerificationError, match=f"object-damaged {weights}"):
+            publish(second.root, wishes)
 
 
 def test_a_push_that_fails_leaves_the_tag_and_says_what_to_repeat(site):
@@ -388,8 +447,8 @@ def test_versions_that_others_published_count(second, tmp_path):
 def test_the_gate_is_asked_about_the_champion_and_its_verdict_is_recorded(second):
     asked = []
 
-    def judge(champion):
-        asked.append(champion.tag)
+    def judge(champion, challenger):
+        asked.append((champion.tag, challenger))
         return {
             "verdict": "refuse",
             "reasons": ["it is worse"],
@@ -402,8 +461,25 @@ def test_the_gate_is_asked_about_the_champion_and_its_verdict_is_recorded(second
     promote(second.root, "fusion@latest")
     verdict = {"verdict": "refuse", "reasons": ["it is worse"], "champion": "fusion@v1.0.0"}
     assert publish(second.root, judge=judge).gate == verdict
-    assert asked == ["fusion@v1.0.0"]
+    assert asked == [("fusion@v1.0.0", second.root / "models/fusion")]
     assert tagged.read(second.root).resolve("fusion@latest").gate == verdict
+
+
+def test_the_gate_is_asked_about_the_bundle_at_the_artifacts_own_path(second):
+    """Also where an older model lies at models/fusion."""
+    asked = []
+
+    def judge(champion, challenger):
+        asked.append((champion.tag, challenger))
+        return {"verdict": "promote", "reasons": []}
+
+    promote(second.root, "fusion@latest")
+    pipeline = second.root / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text().replace("models/fusion", "models/other"))
+    second.train("second")
+    assert (second.root / "models/fusion").is_dir() and (second.root / "models/other").is_dir()
+    publish(second.root, Wishes(bump="patch", dry_run=True), judge=judge)
+    assert asked == [("fusion@v1.0.0", second.root / "models/other")]
 
 
 def test_a_signature_is_carried_by_the_tag(site):

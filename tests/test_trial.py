@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 
 from mmpipe import bundle, evaluate, gate, metrics, params, paths, schema, tables, testset, trial
 from mmpipe.cli import app
+from mmpipe.commands.models import judge as judge_candidate
 from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.predict import load
+from mmpipe.registry import messages, tagged
 from mmpipe.stages import bundle as bundle_stage
 
 
@@ -230,6 +233,22 @@ def test_a_pulled_champion_is_called_by_its_tag(workspace):
     sizes = [path.stat().st_size for path in (workspace / "models/text").iterdir()]
     assert told["figures"]["champion"]["size_bytes"] == sum(sizes)
     assert told["figures"]["test_set"] == "unknown"
+
+
+def test_publish_judges_the_bundle_that_it_is_told_of(workspace):
+    """Wherever the artifact lies; the champion is a version that was pulled before."""
+    digest = bundle.read(paths.BUNDLE).digest
+    bundle.write(paths.MODELS / "fusion@v1.0.0", bundle.read(paths.BUNDLE).files)
+    message = messages.write("fusion v1.0.0", {"Bundle-SHA256": digest})
+    tag = ["tag", "-a", "fusion@v1.0.0", "-m", message]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], tag):
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], check=True)
+    champion = tagged.read(workspace).resolve("fusion@v1.0.0")
+    told = judge_candidate(champion, Path("models/text"))
+    assert (told["champion"], told["figures"]["challenger"]["name"]) == ("fusion@v1.0.0", "models/text")
+    assert told["figures"]["challenger"]["size_bytes"] == sum(
+        path.stat().st_size for path in Path("models/text").iterdir()
+    )
 
 
 def test_a_bundle_knows_the_test_set_it_was_judged_on(workspace):

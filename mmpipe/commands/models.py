@@ -55,9 +55,8 @@ def publish(  # noqa: PLR0913 (the options of one command)
     from mmpipe.stages.code import stale
 
     wishes = Wishes(bump, push=not no_push, dry_run=dry_run, detached=detached)
-    judge = None if no_gate else _judge
     signs = signer(sign) if sign else None
-    made = publish_model(Path(), wishes, stale=stale(Path()), judge=judge, sign=signs)
+    made = publish_model(Path(), wishes, stale=stale(Path()), judge=None if no_gate else judge, sign=signs)
     if as_json:
         print_json(_plain(made))
     else:
@@ -146,10 +145,11 @@ def models(source: Source = ".", as_json: Json = False) -> None:
     registry.check(*registry.problems)
 
 
-def _judge(champion: "Version") -> dict[str, Any]:
+def judge(champion: "Version", challenger: Path) -> dict[str, Any]:
+    """The gate's verdict on the bundle in a folder, as `publish` asks for it."""
     from mmpipe.commands.gate import judged
 
-    return judged(f"{champion.name}@{champion.version}").as_json()
+    return judged(f"{champion.name}@{champion.version}", challenger).as_json()
 
 
 def _told_published(made: "Published") -> Iterator[str]:
@@ -166,6 +166,8 @@ def _told_published(made: "Published") -> Iterator[str]:
         yield "  the tag stays in this repository"
     else:
         yield f"  {'to be pushed' if made.dry_run else 'pushed'} to {made.git_remote}"
+    if made.unseen:
+        yield f"  at {made.git_remote} and not here (git fetch --tags): {', '.join(made.unseen)}"
     if made.gate.get("verdict") != "refuse":
         yield f"next: mmpipe promote {made.name}@{made.version}"
 

@@ -3,27 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from mmpipe import __version__, charts
+from mmpipe import charts, pages
 from mmpipe.compare.outline import sections, side
-from mmpipe.embed import visible
 from mmpipe.metrics import Estimate
 
 
 def render(found: Mapping[str, Any]) -> str:
     """The whole page, of what `difference.compare` found."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmpipe"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    return environment.get_template("compare.html.j2").render(
-        version=__version__,
+    return pages.render(
+        "compare.html.j2",
         old=side(found["old"]),
         new=side(found["new"]),
         accuracy=_accuracy(found),

@@ -3,23 +3,19 @@
 DVC itself believes an output whose time and size did not change, and checks nothing that it downloads.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mmpipe import bundle, paths
+from mmpipe import bundle, lockfile, paths
 from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
 from mmpipe.registry import pull, remote, tagged
 from mmpipe.registry.records import Version
 
-BLOCK = 1 << 20
 ADDED = ("*.dvc", "data/*.dvc", "models/*.dvc")
 """Where people add their own data."""
 Advance = Callable[[int], object]
@@ -127,26 +123,27 @@ def _recorded(out: Mapping[str, Any], name: str) -> tuple[str, str]:
 
 
 def _local(root: Path, path: str, recorded: str, advance: Advance | None) -> Checked:
-    place = root / path
     try:
-        if recorded.endswith(".dir"):
-            names = sorted(p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file())
-            found = _of_folder((name, _md5((place / name).open("rb"), advance)) for name in names)
-        else:
-            found = _md5(place.open("rb"), advance)
+        found = lockfile.hashed(root / path, advance=advance)
     except OSError as error:
         return Checked(path, _fault("object-missing", f"cannot be read ({error.strerror})", path))
+    if found is None:
+        return Checked(path, _fault("object-missing", "is not there", path))
     return _compared(path, found, recorded)
 
 
 def _remote(fs: remote.Fs, source: str, path: str, recorded: str, advance: Advance | None) -> Checked:
+    def md5(name: str) -> str:
+        with fs.open(name, "rb") as file:
+            return lockfile.md5_of(file, advance=advance)
+
     try:
         with remote.in_our_words(fs, source):
-            if recorded.endswith(".dir"):
-                names = sorted(name[len(path) + 1 :] for name in fs.find(path))
-                found = _of_folder((name, _md5(fs.open(f"{path}/{name}", "rb"), advance)) for name in names)
+            if recorded.endswith(lockfile.DIR):
+                names = {name[len(path) + 1 :]: name for name in fs.find(path)}
+                found = lockfile.md5_of_folder({short: md5(name) for short, name in names.items()})
             else:
-                found = _md5(fs.open(path, "rb"), advance)
+                found = md5(path)
     except (VerificationError, NotFoundError) as error:
         return Checked(path, _fault(error.code, error.what, path))
     return _compared(path, found, recorded)
@@ -161,21 +158,3 @@ def _compared(path: str, found: str, recorded: str) -> Checked:
 
 def _fault(code: str, what: str, path: str) -> str:
     return str(MmpipeError(code, what, where=path, done="not used"))
-
-
-def _md5(file: BufferedIOBase, advance: Advance | None) -> str:
-    """As DVC hashes a file."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            if advance is not None:
-                advance(len(block))
-    return digest.hexdigest()
-
-
-def _of_folder(entries: Iterator[tuple[str, str]]) -> str:
-    """As DVC hashes a folder: the md5 of the sorted list of its files."""
-    listed = [{"md5": md5, "relpath": name} for name, md5 in entries]
-    whole = json.dumps(listed, sort_keys=True).encode()
-    return hashlib.md5(whole, usedforsecurity=False).hexdigest() + ".dir"

@@ -1,7 +1,5 @@
 """The model that would be published: its bundle, verified and as the commit records it, and its metrics."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mmpipe import bundle, paths, vcs
+from mmpipe import bundle, lockfile, paths, vcs
 from mmpipe.bundle import Contents
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.registry import messages
@@ -80,16 +78,11 @@ def _recorded(root: Path, place: Place, path: str) -> str | None:
 
 
 def _dvc_hash(contents: Contents) -> str:
-    """The hash that DVC gives a folder: md5 of the JSON list of its files' md5."""
+    """The hash that DVC gives the folder of a bundle."""
     found = {**contents.files, bundle.MANIFEST: bundle.seal(contents.files)[0]}
     if contents.origin is not None:
         found[bundle.ORIGIN] = contents.origin.data()
-    entries = [{"md5": _md5(data), "relpath": name} for name, data in sorted(found.items())]
-    return f"{_md5(json.dumps(entries, sort_keys=True).encode())}.dir"
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return lockfile.md5_of_folder({name: lockfile.md5(data) for name, data in found.items()})
 
 
 def _yaml(text: str) -> dict[str, Any]:

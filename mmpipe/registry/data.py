@@ -62,6 +62,15 @@ def check_pushed(root: Path, remote: str, *, path: str, digest: str) -> None:
     stored.check_bundle(root, path, digest)
 
 
+def check_reachable(root: Path, *, path: str, digest: str) -> None:
+    """That the remote answers, and if it has everything already, that the bundle there is this one.
+
+    Raises as `check_pushed` does, but not for what is missing.
+    """
+    if not stored.lacking(root):
+        stored.check_bundle(root, path, digest)
+
+
 def _refuse(lost: Sequence[stored.Object], remote: str, rest: str, fix: str) -> None:
     if lost:
         named = ", ".join(f"{one.path} ({one.place})" for one in lost[:_SHOWN])

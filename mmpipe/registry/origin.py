@@ -24,16 +24,31 @@ def fetch_tags(top: Path, remote: str, name: str) -> None:
 
     Raises VerificationError `tag-moved` where a tag here and there are not the same.
     """
-    start = f"refs/tags/{name.replace(':', '=')}"
-    specs = [f"{start}{sign}*:{start}{sign}*" for sign in "@#"]
+    specs = [f"{pattern}:{pattern}" for pattern in _patterns(name)]
     try:
         vcs.git("fetch", "--no-tags", remote, *specs, cwd=top)
     except MmpipeError as error:
         if "clobber" not in error.what:
             raise _failed(error, f"git fetch {remote}", _DONE) from None
         tag = next((word for word in error.what.split() if word.startswith(name)), name)
-        what = f"is another tag at {remote} than here"
-        raise VerificationError("tag-moved", what, where=tag, done=_DONE) from None
+        raise _moved(tag, remote) from None
+
+
+def unseen_tags(top: Path, remote: str, name: str) -> list[str]:
+    """A model's tags at the remote that are not here, by one question; nothing is fetched.
+
+    Raises VerificationError `tag-moved` where a tag here and there are not the same, MmpipeError
+    `remote-failed`.
+    """
+    try:
+        told = vcs.git("ls-remote", "--tags", "--refs", remote, *_patterns(name), cwd=top)
+    except MmpipeError as error:
+        raise _failed(error, f"git ls-remote {remote}", _DONE) from None
+    listed = vcs.git("for-each-ref", "--format=%(objectname)%09%(refname)", *_patterns(name), cwd=top)
+    there, here = ({ref: oid for oid, ref in map(_pair, text.splitlines())} for text in (told, listed))
+    if moved := [ref for ref in sorted(here.keys() & there.keys()) if here[ref] != there[ref]]:
+        raise _moved(moved[0].removeprefix("refs/tags/"), remote)
+    return [ref.removeprefix("refs/tags/") for ref in sorted(there.keys() - here.keys())]
 
 
 def check_branch(top: Path, remote: str, branch: str) -> None:
@@ -79,6 +94,21 @@ def push_notes(top: Path, remote: str, ref: str) -> None:
         merge = f"git fetch {remote} {ref} && git notes --ref={short} merge FETCH_HEAD && {push}"
         fix = merge if "rejected" in error.what else push
         raise _failed(error, fix, f"the note is here, not at {remote}") from None
+
+
+def _patterns(name: str) -> list[str]:
+    """Of the refs of all tags of a model."""
+    return [f"refs/tags/{name.replace(':', '=')}{sign}*" for sign in "@#"]
+
+
+def _pair(line: str) -> tuple[str, str]:
+    oid, _, ref = line.partition("\t")
+    return oid, ref
+
+
+def _moved(tag: str, remote: str) -> VerificationError:
+    what = f"is another tag at {remote} than here"
+    return VerificationError("tag-moved", what, where=tag, done=_DONE)
 
 
 def _target(top: Path, branch: str) -> str:

@@ -3,7 +3,6 @@
 DVC itself asks its own notes of former pushes, and takes all files of a folder to be where its list is.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmpipe import bundle
+from mmpipe import bundle, lockfile
 from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.registry import remote
 from mmpipe.registry.pull import MAX_MANIFEST
@@ -136,7 +135,7 @@ def _files(folder: Object) -> list[Object]:
     from dvc_data.hashfile.hash_info import HashInfo
 
     data = _read(folder, MAX_LIST)
-    if hashlib.md5(data, usedforsecurity=False).hexdigest() + ".dir" != folder.oid:
+    if lockfile.md5(data) + lockfile.DIR != folder.oid:
         raise _damaged("is a list of files with another md5 than its name says", folder.place)
     found = []
     for entry in json.loads(data):

@@ -105,7 +105,7 @@ def publish(*, verdict: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     from mmpipe.registry.publish import Wishes
     from mmpipe.registry.publish import publish as publish_model
 
-    return asdict(publish_model(Path(), Wishes(dry_run=dry_run, detached=dry_run), judge=lambda _: verdict))
+    return asdict(publish_model(Path(), Wishes(dry_run=dry_run, detached=dry_run), judge=lambda *_: verdict))
 
 
 def promote(*, spec: str, why: str) -> dict[str, Any]:
