@@ -291,7 +291,7 @@ def test_three_versions_are_published_promoted_and_rolled_back(tmp_path):
     """The whole way, with a real pipeline, as one team uses it and another repository sees it."""
     site = publisher.make(tmp_path / "site")
 
-    def judge(champion):
+    def judge(champion, _challenger):
         return {"verdict": "promote", "reasons": [f"better than {champion.tag}"]}
 
     for weights, change in (("1", {}), ("2", {"params": {"lr": 2}}), ("3", {"params": {"lr": 3}})):

@@ -11,17 +11,24 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Place:
-    """`top` of the work tree, `folder` of the workspace below it ("" for the top), what is checked out."""
+    """`top` of the work tree, `folder` of the workspace below it ("" for the top), what is checked out.
+
+    Of a bare repository, `top` is the repository itself.
+    """
 
     top: Path
     folder: str
     commit: str
     branch: str | None
+    bare: bool = False
 
 
 def locate(root: Path) -> Place:
-    """Where a workspace lies. Raises InvalidError `git-state` without git or without a commit."""
+    """Where a workspace or a bare repository lies. Raises InvalidError `git-state` without git or commit."""
     top = vcs.git_root(root)
+    bare = top is None and vcs.ask_git("rev-parse", "--is-bare-repository", cwd=root) == "true"
+    if bare:
+        top = Path(vcs.git("rev-parse", "--absolute-git-dir", cwd=root).removesuffix("\n"))
     if top is None:
         fix = "git init && git add -A && git commit"
         raise InvalidError("git-state", "is in no git repository", where=str(root.resolve()), fix=fix)
@@ -30,11 +37,13 @@ def locate(root: Path) -> Place:
         raise InvalidError("git-state", "has no commit yet", where=str(top), fix="git add -A && git commit")
     folder = vcs.git("rev-parse", "--show-prefix", cwd=root).removesuffix("\n").strip("/")
     branch = vcs.ask_git("symbolic-ref", "--quiet", "--short", "HEAD", cwd=root)
-    return Place(top, folder, commit, branch)
+    return Place(top, folder, commit, branch, bare)
 
 
 def check(place: Place, *, detached: bool = False) -> None:
     """Raise InvalidError `git-state`, or `tree-dirty` naming the files. `detached`: no branch is needed."""
+    if place.bare:
+        raise InvalidError("git-state", "is a bare repository: nothing is made there", where=str(place.top))
     if vcs.git("rev-parse", "--is-shallow-repository", cwd=place.top).strip() == "true":
         what = "is a shallow clone: the history of its versions is not here"
         raise InvalidError("git-state", what, where=str(place.top), fix="git fetch --unshallow --tags")
