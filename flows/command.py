@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from flows import artifacts
 from flows.speaking import tell
 from mmpipe.errors import MmpipeError
 from mmpipe.retrain.apart import environment
@@ -24,15 +25,17 @@ async def ask(name: str, *arguments: str, good: Collection[int] = (0,)) -> dict[
     """
     words: deque[str] = deque(maxlen=_KEPT_LINES)
 
-    def hear(line: str) -> None:
-        words.append(line)
-        tell(name, line)
-
     root = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         answer = Path(scratch, "answer.json")
         command = [sys.executable, *_PROGRAM, name, *arguments, "--json"]
-        status = await stream(command, cwd=root, environment=environment(root), say=hear, output=answer)
+        async with artifacts.progress(name, tell) as heard:
+
+            def hear(line: str) -> None:
+                words.append(line)
+                heard(name, line)
+
+            status = await stream(command, cwd=root, environment=environment(root), say=hear, output=answer)
         text = answer.read_text("utf-8")
     if status not in good or not text.strip():
         said = " / ".join(words) or "no words"
