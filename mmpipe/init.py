@@ -12,6 +12,7 @@ from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
 from mmpipe.files import canonical_json, safe_join, write_bytes
 from mmpipe.manifest import BadRow, Row
 
+PREFECT = "prefect.yaml"
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 SUITED: dict[str, Any] = {"stamps": {"audio": {"max_duration_s": 2.0}, "train": {"patience": None}}}
@@ -48,6 +49,8 @@ def init(root: Path, *, source: Path | None = None, corpus: str = "none", target
         _merge(root / f".{name}", template(name))
     if not any((root / paths.RAW).glob("*")):
         write_bytes(root / paths.RAW / ".gitkeep", b"")  # else `dvc add data/raw` is free to take it
+    if not (root / PREFECT).exists():
+        write_bytes(root / PREFECT, template(PREFECT).encode())
     write_bytes(root / SCHEMA, canonical_json(params.schema()).encode())
     write_bytes(root / paths.PARAMS, text.encode())
     write_bytes(root / paths.PIPELINE, template("pipeline.yaml").encode())
