@@ -46,7 +46,7 @@ async def progress(name: str, tell: Line) -> AsyncIterator[Line]:
             found[0] = 100 * int(count[1]) / max(int(count[2]), 1)
         tell(step, line)
 
-    showing = asyncio.create_task(_show(name, found)) if _in_run() else None
+    showing = asyncio.create_task(_show(name, found)) if in_run() else None
     try:
         yield heard
     finally:
@@ -58,38 +58,40 @@ async def progress(name: str, tell: Line) -> AsyncIterator[Line]:
 
 async def of_stage(tree: Worktree, name: str) -> None:
     """Pictures and report of a stage that has just run, while its worktree is there; never a failure."""
-    if not _in_run():
+    if not in_run():
         return
     try:
         if name == "train":
             for quantity, uri in pictures.curves(tree.root).items():
-                await _made(acreate_image_artifact(uri, key=f"curve-{_key(quantity)}", description=quantity))
+                await deliver(
+                    acreate_image_artifact(uri, key=f"curve-{_key(quantity)}", description=quantity)
+                )
         elif name == "bundle" and (matrix := pictures.confusion(tree.root)):
-            await _made(
+            await deliver(
                 acreate_image_artifact(matrix, key="confusion", description="Confusion, test samples")
             )
         elif name == "report":
-            await _made(_report(tree))
+            await deliver(_report(tree))
     except (MmpipeError, OSError, LookupError, ValueError) as error:
         logger().warning("no picture of %s: %s", name, error)
 
 
 async def of_outcome(outcome: Outcome) -> None:
     """The summary of the run; where it got so far, metrics against the champion, verdict and new tag."""
-    if not _in_run():
+    if not in_run():
         return
     text, title = summary.markdown(outcome), f"{outcome.run}: {outcome.status}"
-    await _made(acreate_markdown_artifact(text, key="summary", description=title))
+    await deliver(acreate_markdown_artifact(text, key="summary", description=title))
     if rows := metrics_table(outcome):
-        await _made(acreate_table_artifact(rows, key="metrics", description="New model against champion"))
+        await deliver(acreate_table_artifact(rows, key="metrics", description="New model against champion"))
     if outcome.verdict is not None:
-        await _made(acreate_markdown_artifact(verdict(outcome), key="gate", description=outcome.reason))
+        await deliver(acreate_markdown_artifact(verdict(outcome), key="gate", description=outcome.reason))
     if outcome.published:
         tag, dry = outcome.published["tag"], outcome.published["dry_run"]
         words = f"`{tag}`{' (dry run: nothing was tagged)' if dry else ''}"
         if outcome.promoted:
             words += f"\n\npromoted: `{outcome.promoted['tag']}`"
-        await _made(acreate_markdown_artifact(words, key="model-version", description=f"`{tag}`"))
+        await deliver(acreate_markdown_artifact(words, key="model-version", description=f"`{tag}`"))
 
 
 def metrics_table(outcome: Outcome) -> list[dict[str, Any]]:
@@ -140,12 +142,12 @@ async def _show(name: str, found: list[float]) -> None:
         shown = found[0]
         if made is None:
             key = f"progress-{_key(name)}"
-            made = await _made(acreate_progress_artifact(shown, key=key, description=name))
+            made = await deliver(acreate_progress_artifact(shown, key=key, description=name))
         else:
-            await _made(aupdate_progress_artifact(made, shown))
+            await deliver(aupdate_progress_artifact(made, shown))
 
 
-async def _made(creating: Awaitable[Any]) -> Any:
+async def deliver(creating: Awaitable[Any]) -> Any:
     """Its result; None, with a line in the log, where the server does not take it."""
     import httpx
 
@@ -156,7 +158,8 @@ async def _made(creating: Awaitable[Any]) -> Any:
         return None
 
 
-def _in_run() -> bool:
+def in_run() -> bool:
+    """Whether there is a run that an artifact could belong to."""
     return TaskRunContext.get() is not None or FlowRunContext.get() is not None
 
 

@@ -6,10 +6,8 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows import artifacts
 from flows.command import ask
 from flows.retrain import end_with_runner
-from flows.speaking import tell
 from mmpipe.errors import UsageError
 from mmpipe.retrain.registering import CHAMPION
 
@@ -30,8 +28,7 @@ async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
     for name in (table, output):
         if not (root / name).resolve().is_relative_to(root):
             raise UsageError("usage", f"{name!r} is outside of the workspace")
-    async with artifacts.progress("predict", tell) as heard:
-        counts = await ask("predict", table, "--output", output, "--model", model, say=heard)
+    counts = await ask("predict", table, "--output", output, "--model", model)
     refused = "".join(f", {number} {code}" for code, number in counts["refused"].items())
     told = f"{counts['predicted']} of {counts['rows']} rows of {table} by {model} into {output}{refused}"
     return Completed(name="Predicted", message=told)

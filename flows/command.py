@@ -8,33 +8,34 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from flows import artifacts
 from flows.speaking import tell
 from mmpipe.errors import MmpipeError
 from mmpipe.retrain.apart import environment
 from mmpipe.retrain.children import stream
-from mmpipe.retrain.stages import Line
 
 _PROGRAM = ("-P", "-c", "from mmpipe.cli import run; run()")
 _KEPT_LINES = 5
 
 
-async def ask(name: str, *arguments: str, good: Collection[int] = (0,), say: Line = tell) -> dict[str, Any]:
+async def ask(name: str, *arguments: str, good: Collection[int] = (0,)) -> dict[str, Any]:
     """What `mmpipe NAME ARGUMENTS --json` answers in the current folder; cancelled, the command ends whole.
 
-    Its lines are told to `say`. Raises MmpipeError `step-failed` with its last words for an exit status that
-    is not one of the `good`.
+    Raises MmpipeError `step-failed` with its last words for an exit status that is not one of the `good`.
     """
     words: deque[str] = deque(maxlen=_KEPT_LINES)
-
-    def hear(line: str) -> None:
-        words.append(line)
-        say(name, line)
 
     root = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         answer = Path(scratch, "answer.json")
         command = [sys.executable, *_PROGRAM, name, *arguments, "--json"]
-        status = await stream(command, cwd=root, environment=environment(root), say=hear, output=answer)
+        async with artifacts.progress(name, tell) as heard:
+
+            def hear(line: str) -> None:
+                words.append(line)
+                heard(name, line)
+
+            status = await stream(command, cwd=root, environment=environment(root), say=hear, output=answer)
         text = answer.read_text("utf-8")
     if status not in good or not text.strip():
         said = " / ".join(words) or "no words"

@@ -64,14 +64,17 @@ async def deployments(known: Collection[str] = ()) -> list[RunnerDeployment]:
 async def serve() -> None:
     """Register the deployments and run what is due, until SIGTERM.
 
-    Schedules that the server has already are left as they are: people change them there. Scheduled runs that
-    were missed meanwhile are made up for by one.
+    Schedules that the server has already are left as they are: people change them there; so are deployments
+    of a work pool. Scheduled runs that were missed meanwhile are made up for by one.
     """
     await alarms.ensure(os.environ.get(alarms.WEBHOOK) or None)
     runner = Runner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     async with get_client() as client:
         missed = await missed_runs(client)
-        for deployment in await deployments({found.name for found in await client.read_deployments()}):
+        known = {found.name: found.work_pool_name for found in await client.read_deployments()}
+        for deployment in await deployments(known):
+            if known.get(deployment.name):  # of a worker's: `prefect deploy` put it there
+                continue
             identity = await runner.aadd_deployment(deployment)
             if deployment.name in missed:  # registering took them away
                 await client.create_flow_run_from_deployment(identity, parameters=missed[deployment.name])

@@ -72,16 +72,16 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def page(found: dict[str, Any], words: str) -> str:
     """The verdict with what it rests on, as Markdown; labels are strangers' text."""
-    told = [f"# {NAMES[found['verdict']]}", "", summary._cell(words), ""]
+    told = [f"# {NAMES[found['verdict']]}", "", summary.cell(words), ""]
     told += [f"- {found['old']} samples in the champion's training split"]
     told += [f"- {found['new']} new samples, {found['known']} that it knows, {found['aside']} rows put aside"]
     for name, count in found["unknown_labels"].items():
-        told.append(f"- {count} samples have the label {summary._cell(name)}, which it does not know")
+        told.append(f"- {count} samples have the label {summary.cell(name)}, which it does not know")
     if found["checks"]:
         limits = f"p < {found['alpha']:g} after Holm's adjustment, and distance ≥ {found['min_distance']:g}"
         told += ["", f"Drifted is a check with {limits}.", ""]
         told += ["| check | distance | p | where most | |", "|---|---|---|---|---|"]
     for one in rows(found):
         cells = (one["name"], f"{one['distance']:.3f}", f"{one['p']:.3g}", one["most"], one["drifted"])
-        told.append(f"| {' | '.join(map(summary._cell, cells))} |")
+        told.append(f"| {' | '.join(map(summary.cell, cells))} |")
     return "\n".join(told) + "\n"

@@ -9,11 +9,11 @@ from flows import artifacts
 
 async def table(key: str, rows: list[dict[str, Any]], *, words: str) -> None:
     """A table, a dict a row; `words` say what it is."""
-    if artifacts._in_run():
-        await artifacts._made(acreate_table_artifact(rows, key=key, description=words))
+    if artifacts.in_run():
+        await artifacts.deliver(acreate_table_artifact(rows, key=key, description=words))
 
 
 async def markdown(key: str, text: str, *, words: str) -> None:
     """A page in Markdown; `words` say what it is."""
-    if artifacts._in_run():
-        await artifacts._made(acreate_markdown_artifact(text, key=key, description=words))
+    if artifacts.in_run():
+        await artifacts.deliver(acreate_markdown_artifact(text, key=key, description=words))

@@ -9,10 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpipe import paths
+from mmpipe.errors import NotFoundError
 from mmpipe.files import write_bytes
 
 HOST = "127.0.0.1"
 USER = "mmpipe"
+WORKSPACE = "MMPIPE_WORKSPACE"
+"""In the environment of a worker: the folder that its runs are of."""
+RUNS = {
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+    "MMPIPE_PROGRESS": "lines",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_COLORS": "false",
+}
+"""What every run needs in its environment, whoever starts it; prefect.yaml has the same for workers."""
 OWN_DATABASE = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 """Of a person's own settings, what stays: another database than SQLite."""
 
@@ -79,25 +92,32 @@ class Place:
         return f"{base}/{name}" if base else None
 
 
+def enter() -> None:
+    """The first step of a run that a worker starts: go to the workspace of this machine.
+
+    Without MMPIPE_WORKSPACE the current folder must be one, as that of `mmpipe ui` is. Raises NotFoundError
+    `workspace`.
+    """
+    root = Path(os.environ.get(WORKSPACE, "."))
+    if not (root / paths.PIPELINE).is_file():
+        fix = f'export {WORKSPACE}="$PWD" in the workspace, then start the worker again'
+        raise NotFoundError("workspace", f"has no {paths.PIPELINE}", where=f"{WORKSPACE}={root}", fix=fix)
+    os.chdir(root)
+
+
 def client(place: Place, url: str) -> dict[str, str]:
     """The environment of every program that talks to the server at `url`, besides what this process has."""
     kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
         **kept,
+        **RUNS,
         "PATH": path,
-        "DO_NOT_TRACK": "1",
-        "PYTHONUNBUFFERED": "1",
-        "MMPIPE_PROGRESS": "lines",
         "PREFECT_HOME": str(place.folder),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_API_AUTH_STRING": place.password(),
-        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_RUNNER_POLL_FREQUENCY": "5",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_COLORS": "false",
     }
 
 

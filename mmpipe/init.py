@@ -13,6 +13,7 @@ from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
 from mmpipe.files import canonical_json, safe_join, write_bytes
 from mmpipe.row import BadRow, Row
 
+PREFECT = "prefect.yaml"
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 DVC_CONFIG = "[core]\n    analytics = false\n"
@@ -57,6 +58,8 @@ def init(
         _merge(root / f".{name}", template(name))
     if not any((root / paths.RAW).glob("*")):
         write_bytes(root / paths.RAW / ".gitkeep", b"")  # else `dvc add data/raw` is free to take it
+    if not (root / PREFECT).exists():
+        write_bytes(root / PREFECT, template(PREFECT).encode())
     write_bytes(root / SCHEMA, canonical_json(params.schema()).encode())
     write_bytes(root / paths.PARAMS, text.encode())
     write_bytes(root / paths.PIPELINE, template("pipeline.yaml").encode())

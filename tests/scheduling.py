@@ -140,6 +140,22 @@ def _belongs(process, root):
     return f"{here}/".startswith(f"{root}/")
 
 
+def children(pid):
+    """What a process has started."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += map(int, path.read_text().split())
+    return found
+
+
+def command_line(pid):
+    """The words that a process was started with; none once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
 @contextmanager
 def running(workspace, *flags, environment=None):
     """`mmpipe ui` until the context ends, by SIGTERM; then nothing of it may be left."""

@@ -9,7 +9,7 @@ import pytest
 import tiny_bundle
 import tiny_champion
 import tiny_pipeline
-from scheduling import receiver, running, until
+from scheduling import children, command_line, receiver, running, until
 
 from flows import alarms
 from mmpipe.retrain.children import marked
@@ -102,7 +102,7 @@ def test_samples_that_have_drifted(told):
 def test_a_run_that_nobody_takes(told):
     """The scheduler hangs: the server marks the run as late, and it is made when the scheduler is back."""
     _, server, _, _ = told
-    [scheduler] = [pid for pid in children(server) if "flows.deploy" in command_line(pid)]
+    [scheduler] = [pid for pid in children(server.pid) if "flows.deploy" in command_line(pid)]
     os.kill(scheduler, signal.SIGSTOP)
     try:
         run = server.start("watch")
@@ -111,15 +111,3 @@ def test_a_run_that_nobody_takes(told):
     finally:
         os.kill(scheduler, signal.SIGCONT)
     assert server.ended(run)["state"]["type"] == "COMPLETED"
-
-
-def children(server):
-    """What `mmpipe ui` has started."""
-    found = []
-    for path in Path(f"/proc/{server.pid}/task").glob("*/children"):
-        found += map(int, path.read_text().split())
-    return found
-
-
-def command_line(pid):
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")

@@ -7,11 +7,13 @@ import stat
 import urllib.error
 import urllib.request
 from abc import ABC
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from flows import artifacts, deploy, pictures, reports, settings
+from mmpipe.errors import NotFoundError
 from mmpipe.retrain.outcome import Outcome
 
 pytestmark = pytest.mark.filterwarnings("default:::prefect")
@@ -25,7 +27,8 @@ def place(tmp_path):
 
 
 def test_prefect_yaml_has_what_ui_serves(repository):
-    written = YAML(typ="safe").load(repository / "prefect.yaml")["deployments"]
+    tree = YAML(typ="safe").load(repository / "prefect.yaml")
+    written = tree["deployments"]
     served = asyncio.run(deploy.deployments())
     assert len(served) >= 4
     assert [(one["name"], one["entrypoint"], one["description"]) for one in written] == [
@@ -34,6 +37,26 @@ def test_prefect_yaml_has_what_ui_serves(repository):
     for one, found in zip(written, served, strict=True):
         crons = [(s["cron"], s["timezone"], s["active"]) for s in one.get("schedules", [])]
         assert crons == [(s.schedule.cron, s.schedule.timezone, s.active) for s in found.schedules]
+        assert (one["work_pool"]["name"], one["tags"]) == ("mmpipe", found.tags)
+        assert one["work_pool"]["job_variables"]["env"] == settings.RUNS
+    assert tree["pull"] == [{f"{settings.enter.__module__}.{settings.enter.__name__}": {}}]
+
+
+def test_a_worker_goes_to_the_workspace_of_its_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(settings.WORKSPACE, raising=False)
+    with pytest.raises(NotFoundError, match=r"workspace MMPIPE_WORKSPACE=\."):
+        settings.enter()
+    (tmp_path / "dvc.yaml").touch()
+    settings.enter()
+    assert Path.cwd() == tmp_path
+    (tmp_path / "w").mkdir()
+    monkeypatch.setenv(settings.WORKSPACE, str(tmp_path / "w"))
+    with pytest.raises(NotFoundError, match=r"has no dvc.yaml"):
+        settings.enter()
+    (tmp_path / "w/dvc.yaml").touch()
+    settings.enter()
+    assert Path.cwd() == tmp_path / "w"
 
 
 def test_schedules_of_known_deployments_are_left_alone():

@@ -245,7 +245,10 @@ def test_a_table_whose_name_is_no_text_is_refused(tmp_path, no_programs, name):
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize(("name", "file"), [("pipeline.yaml", "dvc.yaml"), ("dvcignore", ".dvcignore")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("pipeline.yaml", "dvc.yaml"), ("dvcignore", ".dvcignore"), ("prefect.yaml", "prefect.yaml")],
+)
 def test_templates_are_the_repositorys_own_files(repository, name, file):
     assert init.template(name) == (repository / file).read_text(), f"cp {file} mmpipe/templates/{name}"
 

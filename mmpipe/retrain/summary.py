@@ -41,16 +41,16 @@ def _data(outcome: Outcome) -> Iterator[str]:
     yield from ("", "## What changed", "")
     landed = outcome.landed
     if rows := landed.get("rows", 0):
-        labels = ", ".join(f"{count} {_cell(label)}" for label, count in landed["labels"].items())
+        labels = ", ".join(f"{count} {cell(label)}" for label, count in landed["labels"].items())
         yield f"- {rows} new samples with {landed['files']} files, {landed['size']:,} bytes: {labels}"
     elif landed.get("known"):
         yield f"- no new samples: all {landed['known']} were known"
     if left := landed.get("left"):
         yield f"- {len(left)} rows stay in the landing folder"
-        yield from (f"  - {_cell(why)}" for why in left[:_SHOWN])
+        yield from (f"  - {cell(why)}" for why in left[:_SHOWN])
     if outcome.carried:
         yield f"- {len(outcome.carried)} folders of samples that landed in earlier runs"
-    yield from (f"- import {_cell(name)} has new data" for name in outcome.updated)
+    yield from (f"- import {cell(name)} has new data" for name in outcome.updated)
     yield from (f"- {_code(key)} = {_code(value)}" for key, value in outcome.values.items())
     before, after = (_counts(found) for found in (outcome.before, outcome.after))
     yield from (
@@ -109,7 +109,7 @@ def _gate(outcome: Outcome) -> Iterator[str]:
     against = outcome.verdict.get("champion")
     over = f" over {against}" if against else ""
     yield from ("", f"## Gate: {outcome.verdict['verdict']}{over}", "")
-    yield from (f"- {_cell(reason)}" for reason in outcome.verdict.get("reasons", []))
+    yield from (f"- {cell(reason)}" for reason in outcome.verdict.get("reasons", []))
 
 
 def _result(outcome: Outcome) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _code(value: Any) -> str:
     return f"`{text.replace('`', chr(39)).replace('|', '/')}`"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """Text from strangers, harmless in Markdown."""
     text = " ".join(str(value).split())
     return "".join(f"\\{mark}" if mark in "\\`*_[]<>|#" else mark for mark in text)
