@@ -1,12 +1,17 @@
-"""The CTC loss against brute force over all paths, and against finite differences."""
+"""The CTC loss against brute force over all paths and finite differences, and what is learnt by it."""
 
 import numpy as np
 import pytest
 import torch
 from test_transcripts import by_brute_force
+from torch.nn.utils.rnn import pad_sequence
 
 from mmpipe.model import ctc
+from mmpipe.model.encoders import AudioCNN
+from mmpipe.transcripts import ctc as decoding
+from mmpipe.transcripts import error_rate, ngram, units
 from mmpipe.transcripts.ctc import needed_frames
+from mmpipe.transcripts.scorer import Language
 
 
 def made(seed=0):
@@ -60,3 +65,50 @@ def test_it_is_the_same_where_torch_must_be_deterministic():
         assert ctc.loss(logits, frames, targets, lengths) == before
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def chord(rng, text, some):
+    """(T, 8) log-mel of a text: each letter sounds in a band of its own for 8 to 12 frames, with rests."""
+    parts = [rng.normal(0, 0.3, (4, 8))]
+    for unit in some.encode(text):
+        tone = rng.normal(0, 0.3, (int(rng.integers(8, 13)), 8))
+        tone[:, unit] += 3
+        parts += [tone, rng.normal(0, 0.3, (int(rng.integers(4, 9)), 8))]
+    return np.concatenate(parts)
+
+
+def test_an_encoder_learns_to_write_what_it_hears_and_a_language_model_helps():
+    """Encoder, loss, decoding and error rates together: unseen texts of five letters and a space."""
+    rng = np.random.default_rng(0)
+    words = ["ab", "cab", "bead", "dace", "ebb"]
+    lines = [" ".join(rng.choice(words, int(rng.integers(1, 4)))) for _ in range(48)]
+    some = units.fit(lines)
+    mels = [torch.from_numpy(chord(rng, line, some)).float() for line in lines]
+    frames = torch.tensor([len(mel) for mel in mels])
+    batch = pad_sequence(mels, batch_first=True)
+    targets = pad_sequence([torch.tensor(some.encode(line)) for line in lines], batch_first=True)
+    lengths = torch.tensor([len(some.encode(line)) for line in lines])
+    torch.manual_seed(0)
+    encoder = AudioCNN(8, n_mels=8, widths=(24, 24))
+    head = torch.nn.Linear(encoder.sequence_dim, some.size)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.01)
+    train, held = slice(0, 32), slice(32, 48)
+    for _ in range(80):
+        logits = head(encoder(batch[train], frames[train]).sequence)
+        value = ctc.loss(logits, (frames[train] + 3) // 4, targets[train], lengths[train])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    encoder.eval()
+    with torch.no_grad():
+        log_probs = head(encoder(batch[held], frames[held]).sequence).log_softmax(2).numpy()
+    heard = [row[:count] for row, count in zip(log_probs, (frames[held] + 3) // 4, strict=True)]
+    plain = [some.decode(decoding.greedy(row)) for row in heard]
+    assert error_rate.characters(lines[held], plain).rate < 0.05
+    rough = [row + rng.normal(0, 3.0, row.shape) for row in heard]
+    rough = [row - np.logaddexp.reduce(row, axis=1, keepdims=True) for row in rough]
+    model = ngram.fit([some.encode(line) for line in lines[train]], order=4, size=some.size)
+    best = [decoding.beam_search(row, scorers=[Language(model, 1.0, 1.0)])[0].ids for row in rough]
+    with_model = error_rate.characters(lines[held], [some.decode(ids) for ids in best]).rate
+    without = error_rate.characters(lines[held], [some.decode(decoding.greedy(row)) for row in rough]).rate
+    assert with_model < without - 0.1
