@@ -4,18 +4,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows.retrain import end_with_runner
 from flows.speaking import tell
+from flows.sturdy import sturdy
 from mmpipe.errors import MmpipeError, UsageError
 from mmpipe.retrain.apart import environment
 from mmpipe.retrain.children import stream
 from mmpipe.retrain.registering import CHAMPION
 
 
-@flow(name="predict", persist_result=False)
+@sturdy("predict")
 async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
     """Predict every row of a table (CSV, JSONL or Parquet) and write a Parquet, JSONL or CSV file.
 

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows.retrain import Shown, end_with_runner, run_name
 from flows.speaking import tell
+from flows.sturdy import sturdy
 from mmpipe.errors import LockedError, VerificationError
 from mmpipe.retrain import registering, run
 from mmpipe.retrain.options import Options
 from mmpipe.retrain.run import Steps
 
 
-@flow(name="reproduce-champion", persist_result=False)
+@sturdy("reproduce-champion")
 async def reproduce_champion(champion: str = registering.CHAMPION) -> Any:
     """Run every stage anew at the champion's commit: the model must have the very hash that its tag says.
 

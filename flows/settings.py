@@ -13,6 +13,8 @@ from mmpipe.files import write_bytes
 
 HOST = "127.0.0.1"
 USER = "mmpipe"
+RUNNER = "MMPIPE_RUNNER"
+"""In the environment of what the scheduler starts: its process number."""
 OWN_DATABASE = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 """Of a person's own settings, what stays: another database than SQLite."""
 
@@ -37,6 +39,11 @@ class Place:
     def reports(self) -> Path:
         """The reports of the last runs."""
         return self.root.resolve() / paths.PRIVATE / "reports"
+
+    @property
+    def runs(self) -> Path:
+        """What runs came to that the server may not know of."""
+        return self.folder / "runs"
 
     @property
     def credentials(self) -> Path:
