@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows.command import ask
 from flows.retrain import end_with_runner
+from flows.sturdy import sturdy
 from mmpipe.errors import UsageError
 from mmpipe.retrain.registering import CHAMPION
 
 
-@flow(name="predict", persist_result=False)
+@sturdy("predict")
 async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
     """Predict every row of a table; paths are relative to the workspace and lie in it.
 

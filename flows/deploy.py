@@ -21,7 +21,6 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import Flow
-from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
@@ -31,6 +30,8 @@ from flows.batch import predict
 from flows.drift import drift_check
 from flows.proof import reproduce_champion
 from flows.retrain import retrain
+from flows.runner import SturdyRunner, tended
+from flows.settings import Place
 from flows.watch import watch
 from mmpipe import __version__
 from mmpipe.processes import alive
@@ -68,7 +69,7 @@ async def serve() -> None:
     of a work pool. Scheduled runs that were missed meanwhile are made up for by one.
     """
     await alarms.ensure(os.environ.get(alarms.WEBHOOK) or None)
-    runner = Runner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
+    runner = SturdyRunner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     async with get_client() as client:
         missed = await missed_runs(client)
         known = {found.name: found.work_pool_name for found in await client.read_deployments()}
@@ -79,7 +80,8 @@ async def serve() -> None:
             if deployment.name in missed:  # registering took them away
                 await client.create_flow_run_from_deployment(identity, parameters=missed[deployment.name])
     runner.handle_sigterm = partial(_stop, runner.handle_sigterm)  # type: ignore[method-assign]
-    await runner.start()
+    async with tended(runner, Place(Path.cwd()).runs):
+        await runner.start()
 
 
 async def missed_runs(client: PrefectClient) -> dict[str, dict[str, Any]]:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow
 from prefect.states import Completed
 from pydantic import Field
 
 from flows import leaving
 from flows.command import ask
 from flows.retrain import end_with_runner
+from flows.sturdy import sturdy
 from mmpipe.retrain import registering, summary
 
 DRIFTED = 5
@@ -18,7 +18,7 @@ NAMES = {"steady": "Steady", "drifted": "Drifted", "too few": "Waiting"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@flow(name="drift-check", persist_result=False)
+@sturdy("drift-check")
 async def drift_check(  # noqa: PLR0913 (a form)
     table: str = "landing",
     champion: str = registering.CHAMPION,

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.states import Completed
 
 from flows import leaving
 from flows.command import ask
 from flows.retrain import end_with_runner
+from flows.sturdy import sturdy
 from mmpipe.errors import LockedError, VerificationError
 from mmpipe.retrain import lock, registering
 
@@ -17,7 +17,7 @@ DIVERGED = 6
 NAMES = {"identical": "Reproduced", "equivalent": "Equivalent"}
 
 
-@flow(name="reproduce-champion", persist_result=False)
+@sturdy("reproduce-champion")
 async def reproduce_champion(champion: str = registering.CHAMPION) -> Any:
     """Run every stage of the champion's commit from nothing: no cache, no store, no worktree of others.
 

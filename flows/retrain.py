@@ -1,22 +1,24 @@
 """The flow `retrain`: the steps of `mmpipe.retrain.run`, each a task run, each DVC stage one of its own."""
 
-import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime, task
+from prefect import Task, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.states import Completed
 
 from flows import artifacts
+from flows.settings import RUNNER
 from flows.speaking import tell
+from flows.sturdy import by_itself, sturdy
 from mmpipe.errors import LockedError, MmpipeError
 from mmpipe.retrain import lock, run, stages
 from mmpipe.retrain.children import Say
@@ -124,7 +126,7 @@ async def promote(tree: Worktree, version: str, why: str, say: Say) -> dict[str,
     return found
 
 
-@flow(name="retrain", persist_result=False)
+@sturdy("retrain")
 async def retrain(options: Options = DEFAULT) -> Any:
     """Retrain the workspace that is the current folder; publish and promote what the gate lets pass.
 
@@ -135,7 +137,8 @@ async def retrain(options: Options = DEFAULT) -> Any:
     if covered := coalesced(Path.cwd(), options):
         return _named("Skipped", covered)
     shown = Shown()
-    steps = Steps(snapshot, shown.plan, shown.stage, run.known, gate, publish, promote)
+    last = here(gate), here(publish), here(promote)
+    steps = Steps(here(snapshot), shown.plan, shown.stage, run.known, *last)
     try:
         outcome = await run.retrain(options, root=Path.cwd(), name=run_name(options), steps=steps, tell=tell)
     except LockedError as error:
@@ -150,6 +153,7 @@ def concluded(outcome: Outcome) -> Any:
     """The state of the whole run, by what became of it. Raises MmpipeError for a stage that failed."""
     if outcome.status == "failed":
         raise MmpipeError("step-failed", outcome.reason, where=outcome.run)
+    tell(outcome.run, f"{outcome.status}: {outcome.reason}")
     return _named(NAMES[outcome.status], outcome.reason or outcome.run, outcome.as_json())
 
 
@@ -162,7 +166,7 @@ class Shown:
 
     async def plan(self, tree: Worktree, say: Say) -> list[Stage]:
         """What DVC says; the stages that surely do not run are shown at once."""
-        found = await plan(tree, say)
+        found: list[Stage] = await here(plan)(tree, say)
         self.graph = {one.name: one for one in found}
         return found
 
@@ -172,7 +176,7 @@ class Shown:
             before = (self.graph[other] for other in self._above(name))
             await self._show([one for one in before if self._sure(one)])
         try:
-            result = _plain(await stage(tree, name, tell, force=force, after=self._before(name)))
+            result = _plain(await here(stage)(tree, name, tell, force=force, after=self._before(name)))
         except StageFailedError as error:
             result = error.result
         self.results[name] = result
@@ -183,7 +187,7 @@ class Shown:
         for result in results:
             if result.name not in self.results:
                 self.results[result.name] = result
-                await skipped(result.name, result, after=self._before(result.name))
+                await here(skipped)(result.name, result, after=self._before(result.name))
 
     async def _show(self, found: list[Stage]) -> None:
         await self.rest([StageResult(one.name, "cached") for one in found])
@@ -200,6 +204,11 @@ class Shown:
     def _sure(self, one: Stage) -> bool:
         """Whether neither it nor any stage before it changed."""
         return not any(self.graph[name].changed for name in (*self._above(one.name), one.name))
+
+
+def here(step: Task[..., Any]) -> Callable[..., Any]:
+    """A task in a run of the engine; else its function, which needs no server."""
+    return step if FlowRunContext.get() is not None else step.fn
 
 
 def run_name(options: Options) -> str:
@@ -224,9 +233,11 @@ def coalesced(root: Path, options: Options) -> str | None:
 
 
 def end_with_runner() -> None:
-    """A run that a runner started does not outlive it."""
+    """A run that a runner started does not outlive it, not even one that ended before this could be asked."""
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         end_with_parent()
+        if os.environ.get(RUNNER, str(os.getppid())) != str(os.getppid()):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_scheduled() -> bool:
@@ -261,4 +272,4 @@ def _plain(value: StageResult | State[StageResult]) -> StageResult:
 
 
 if __name__ == "__main__":
-    asyncio.run(retrain())
+    by_itself(retrain)

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from flows.settings import HOST, Place, client, server
 from mmpipe.errors import LockedError, MmpipeError, NotFoundError, TemporaryError
 from mmpipe.files import write_bytes
 from mmpipe.paths import PIPELINE
+from mmpipe.retrain import lock
 from mmpipe.retrain.children import kill, members
 from mmpipe.stages.process import Terminated, end_with_parent, run
 
@@ -63,13 +64,16 @@ class Child:
                 preexec_fn=end_with_parent,
             )
 
-    def check(self) -> None:
-        """Start it again if it went away. Raises MmpipeError `server-down` when that does not help."""
+    def check(self, busy: Callable[[], bool]) -> None:
+        """Start it again if it went away. Raises MmpipeError `server-down` when that does not help.
+
+        It does not give up while a run is in progress (`busy`): that would end the run, too.
+        """
         if self.process is None or self.process.poll() is None:
             return
         now = time.monotonic()
         self.ended = [moment for moment in self.ended if now - moment < WITHIN_S] + [now]
-        if len(self.ended) > RESTARTS:
+        if len(self.ended) > RESTARTS and not busy():
             what = f"ended {len(self.ended)} times, last with {self.process.returncode}"
             raise MmpipeError("server-down", f"{self.name} {what}", where=str(self.log))
         time.sleep(min(2 ** len(self.ended), 30) / 2)
@@ -97,7 +101,7 @@ def main() -> None:
     if not (place.root / PIPELINE).is_file():
         raise NotFoundError("workspace", f"has no {PIPELINE}", where=str(place.root))
     place.make()
-    lock = _only_one(place)
+    only = _only_one(place)
     _check_port(wishes.port)
     url = f"http://{HOST}:{wishes.port}"
     children: list[Child] = []
@@ -106,14 +110,14 @@ def main() -> None:
         while True:
             time.sleep(1.0)
             for child in children:
-                child.check()
+                child.check(lambda: lock.holder(place.root) is not None)
     except (KeyboardInterrupt, Terminated):
         _say("stopping")
     finally:
         for child in reversed(children):
             child.stop()
         place.address.unlink(missing_ok=True)
-        lock.close()
+        only.close()
 
 
 def _up(place: Place, url: str, wishes: argparse.Namespace, children: list[Child]) -> None:

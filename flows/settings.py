@@ -26,6 +26,8 @@ RUNS = {
     "PREFECT_LOGGING_COLORS": "false",
 }
 """What every run needs in its environment, whoever starts it; prefect.yaml has the same for workers."""
+RUNNER = "MMPIPE_RUNNER"
+"""In the environment of what the scheduler starts: its process number."""
 OWN_DATABASE = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 """Of a person's own settings, what stays: another database than SQLite."""
 
@@ -50,6 +52,11 @@ class Place:
     def reports(self) -> Path:
         """The reports of the last runs."""
         return self.root.resolve() / paths.PRIVATE / "reports"
+
+    @property
+    def runs(self) -> Path:
+        """What runs came to that the server may not know of."""
+        return self.folder / "runs"
 
     @property
     def credentials(self) -> Path:

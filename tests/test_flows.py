@@ -1,12 +1,14 @@
 """The flow without Prefect's decorators, in a real workspace: no server, no engine."""
 
 import asyncio
+import os
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import tiny_pipeline
-from prefect import Task
 
 from flows import proof, retrain
 from mmpipe.errors import MmpipeError
@@ -24,23 +26,21 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def workspace(made, monkeypatch):
-    """No task is one any more, and the flow is called as a function."""
-    tasks = {name: value for name, value in vars(retrain).items() if isinstance(value, Task)}
-    assert set(tasks) == {"snapshot", "plan", "stage", "skipped", "gate", "publish", "promote"}
-    for name, value in tasks.items():
-        monkeypatch.setattr(retrain, name, value.fn)
+    """Nothing of Prefect's engine runs: it could not without a server."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(made.root)
     tiny_pipeline.behave(made)
     return made
 
 
 def run(**options):
-    return retrain.retrain.fn(Options(**options))
+    return retrain.retrain(Options(**options))
 
 
 def test_runs_without_its_decorators(workspace):
     before = tiny_pipeline.status(workspace)
     outcome = asyncio.run(run())
+    assert retrain.retrain.away
     assert {one["name"]: one["status"] for one in outcome["stages"]} == dict.fromkeys(
         tiny_pipeline.STAGES, "ran"
     )
@@ -98,6 +98,46 @@ def test_nothing_is_reproduced_while_a_retraining_is_in_progress(workspace):
 
     found = asyncio.run(both())
     assert found.name == "Skipped" and found.message.startswith("run crimson-fox is in progress")
+
+
+@pytest.fixture
+def nowhere():
+    """The URL of a server that is not there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "flows.retrain"], ["-c", "from mmpipe.cli import run; run()", "run"]], ids=str
+)
+def test_a_server_that_is_down_stops_nothing(workspace, nowhere, command, tmp_path):
+    environment = {**os.environ, "PREFECT_API_URL": nowhere, "PREFECT_HOME": str(tmp_path)}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=workspace.root, env=environment, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "retrain/1 is this very model already" in said
+    assert time.monotonic() - began < 60  # Prefect's client alone would have tried for 62 s
+    if "flows.retrain" in command:
+        assert f"no server answers at {nowhere}: the run goes without" in said
+        assert "train | " in said  # its own lines, in its own log
+
+
+def test_a_failed_stage_is_the_exit_status_without_a_server_too(workspace, nowhere, tmp_path):
+    tiny_pipeline.behave(workspace, exit_status=3)
+    environment = {**os.environ, "PREFECT_API_URL": nowhere, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.retrain"],
+        cwd=workspace.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "it went wrong" in done.stderr) == (1, True), done.stderr
+    assert lock.holder(workspace.root) is None
 
 
 def test_only_a_temporary_failure_is_tried_again():
