@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-c", "from mmpipe.cli import run; run()"]
 class Server:
     """What a test asks of the server: by HTTP, as the UI does."""
 
-    def __init__(self, root, port, pid):
+    def __init__(self, root, port, pid=None):
         self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self.credentials = (root / ".mmpipe/prefect/credentials").read_text().strip()

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from test_server import Server, free_port, processes, until
+from scheduling import Server, free_port, processes, until
 
 from flows import server as supervisor
 from flows.settings import Place, client, server

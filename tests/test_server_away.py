@@ -6,8 +6,8 @@ import time
 
 import judged_pipeline
 import pytest
+from scheduling import running, until
 from standing import begin, flow_process, gone_within, lives, names, standing, told
-from test_server import running, until
 
 from mmpipe.retrain import lock
 
@@ -27,7 +27,7 @@ def in_training(workspace):
 
 def server_of(workspace):
     """The process of the server that `mmpipe ui` watches."""
-    from test_server import processes
+    from scheduling import processes
 
     found = [one for one in processes(workspace.root) if b"uvicorn" in (one / "cmdline").read_bytes()]
     assert len(found) == 1
