@@ -21,3 +21,11 @@ def retrainable(tmp_path_factory):
     import retrained
 
     return retrained.make(tmp_path_factory.mktemp("retrainable") / "w")
+
+
+@pytest.fixture(scope="session")
+def four(tmp_path_factory):
+    """Four published versions and their origin; copy them (`four_versions.copy`), change nothing."""
+    import four_versions
+
+    return four_versions.make(tmp_path_factory.mktemp("four"))

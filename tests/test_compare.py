@@ -1,25 +1,12 @@
 """What differs between two versions, counted by hand on tiny workspaces."""
 
-import json
-import re
-import subprocess
-import sys
-from html.parser import HTMLParser
-
 import pytest
 import tiny_versions
-from typer.testing import CliRunner
+from tiny_versions import compare
 
 from mmpipe import bundle, paths
-from mmpipe.cli import app
-from mmpipe.compare import difference, page, side, text
+from mmpipe.compare import difference, side, text
 from mmpipe.errors import NotFoundError, VerificationError
-
-EVIL = '<script>alert("x")</script>\u202e\x1b[31m'
-
-
-def compare(old, new):
-    return difference.compare(side.read(str(old)), side.read(str(new)))
 
 
 @pytest.fixture
@@ -27,32 +14,9 @@ def old(tmp_path):
     return tiny_versions.write(tmp_path / "old")
 
 
-def changed_rows():
-    """b and d flip; a's picture, c's label and e's split change; f goes, g comes, h is f under another id."""
-    rows = dict(tiny_versions.ROWS)
-    f = rows.pop("f")
-    return rows | {
-        "a": ("bass", "test", "bass", "other", "low", ("s1", 1.0)),
-        "b": ("bass", "test", "bass", "i2", "lower", ("s2", 2.0)),
-        "c": ("bass", "test", "bass", None, "high", None),
-        "d": ("tenor", "test", "bass", "i4", "now with text", ("s4b", 6.0)),
-        "e": ("tenor", "test", "tenor", "i5", "higher", None),
-        "g": ("alto", "train", None, None, "between", ("s7", 5.0)),
-        "h": f,
-    }
-
-
 @pytest.fixture
 def new(tmp_path):
-    return tiny_versions.write(
-        tmp_path / "new",
-        changed_rows(),
-        params="train:\n  lr: 0.01\n  patience: 5\nimage: {size: 32}\n",
-        accuracy=0.75,
-        recalls={"alto": 1.0, "bass": 1.0, "tenor": 0.5},
-        libraries={"mmpipe": "0.2.0", "numpy": "2.4.6", "torch": "2.11.0"},
-        weights=b"other weights",
-    )
+    return tiny_versions.write_changed(tmp_path / "new")
 
 
 def test_a_workspace_does_not_differ_from_itself(old):
@@ -219,119 +183,3 @@ def test_neither_tag_nor_folder(tmp_path):
     for what in ("nowhere", str(tmp_path)):
         with pytest.raises(NotFoundError, match="neither a tag nor a workspace nor a bundle"):
             side.read(what)
-
-
-def numbers(words):
-    return re.findall(r"\d[\d,]*\.?\d*", words)
-
-
-def test_text_tells_the_numbers_of_the_json(old, new):
-    found = compare(old, new)
-    lines = list(text.lines(found))
-    told = "\n".join(lines)
-    data, flips = found["data"], found["predictions"]["flips"]
-    assert f"{data['old']} → {data['new']} samples: 2 added, 1 removed, 2 changed, 1 relabelled" in told
-    assert "(1 of those added were there under another id)" in told
-    [accuracy] = [line for line in lines if line.split()[:1] == ["accuracy"]]
-    assert numbers(accuracy) == ["0.500", "0.400", "0.600", "0.750", "0.650", "0.850", "0.250"]
-    [lr] = [line for line in lines if "train.lr" in line]
-    assert lr.split() == ["train.lr", "0.001", "0.01"]
-    for kind, one in flips.items():
-        assert f"{one['count']} {kind}" in told
-    assert f"{found['size']['old']:,} → {found['size']['new']:,} bytes" in told
-    assert max(map(len, lines)) < 250
-
-
-def test_text_is_aligned_and_short(tmp_path, old):
-    rows = {f"{n:03}": ("bass", "test", "bass", f"i{n}", "x" * 500, None) for n in range(40)}
-    many = dict.fromkeys((f"label {n}" for n in range(30)), 0.5)
-    new = tiny_versions.write(tmp_path / "new", rows, recalls=many)
-    lines = list(text.lines(compare(old, new)))
-    start = next(n for n, line in enumerate(lines) if line.startswith("    class "))
-    table = lines[start : start + text.MOST_ROWS + 1]
-    assert len({len(line) for line in table}) == 1
-    assert lines[start + text.MOST_ROWS + 1] == f"    … and {32 - text.MOST_ROWS} more"
-    assert len(lines) < 80
-
-
-class Elements(HTMLParser):
-    """Start tags with their attributes, and the text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "path", "use", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-@pytest.fixture
-def hostile(tmp_path):
-    """Labels, ids and parameters that are markup and escapes."""
-    rows = {f"{EVIL}{n}": (EVIL, "test", EVIL if n else "bass", f"i{n}", EVIL, None) for n in range(3)}
-    params = f"train:\n  note: {json.dumps(EVIL)}\n"
-    return tiny_versions.write(tmp_path / "hostile", rows, params=params, recalls={EVIL: 0.25})
-
-
-def test_page_runs_nothing_and_loads_nothing(old, hostile):
-    html = page.render(compare(old, hostile))
-    found = Elements(html)
-    assert found.open == []
-    assert not {"script", "iframe", "object", "embed", "link", "base", "img"} & {tag for tag, _ in found.tags}
-    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
-    targets = [a[name] for _, a in found.tags for name in ("href", "src") if name in a]
-    assert targets and all(target.startswith("#") for target in targets)
-    assert not re.search(r"https?:|@import|url\((?!#)", html)
-    assert not set("\u202e\x1b") & set(html)
-    assert "".join(found.words).count("<script>alert") >= 6  # as words
-    assert html == page.render(compare(old, hostile))
-
-
-def test_page_has_every_section_and_number(old, new):
-    found = compare(old, new)
-    words = "".join(Elements(page.render(found)).words)
-    for line in text.lines(found):
-        lead = line.partition(":")[2].strip()
-        if line[0] != " " and lead:
-            assert lead in words or line.startswith(str(old))
-    assert "0.750 [0.650, 0.850]" in words and "+0.250" in words
-    assert "Accuracy of each subset" in page.render(found)
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, ["diff", *map(str, arguments)], catch_exceptions=False)
-
-
-def test_the_command_prints_text_json_and_page(old, new, hostile, tmp_path):
-    assert "train.lr" in call(old, new).stdout
-    html = tmp_path / "pages/out.html"
-    done = call(old, new, "--json", "--html", html)
-    assert json.loads(done.stdout) == json.loads(json.dumps(compare(old, new)))
-    assert html.read_text() == page.render(compare(old, new))
-    assert not set("\u202e\x1b") & set(call(old, hostile).stdout)
-    assert call(old, "nowhere").exit_code == 3
-
-
-def test_text_needs_no_torch_and_no_matplotlib(old, new):
-    source = f"""
-import sys
-from typer.testing import CliRunner
-from mmpipe.cli import app
-assert CliRunner().invoke(app, ["diff", {str(old)!r}, {str(new)!r}]).exit_code == 0
-print([name for name in ("torch", "matplotlib", "cv2") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

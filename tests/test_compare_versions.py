@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tagging
 import tiny_versions
-from test_compare import call, changed_rows, compare
+from tiny_versions import call, changed_rows, compare
 from workspace import Workspace
 
 from mmpipe import paths

@@ -36,6 +36,17 @@ def test_a_long_text_that_repeats_is_held_once(tmp_path, kind):
     assert len(rows) == 50 and len({id(row.text) for row in rows}) == 1
 
 
+def test_texts_that_repeat_over_all_batches_are_held_once(tmp_path):
+    """Where all rows are held: 5,000 of them are five batches."""
+    texts = pa.DictionaryArray.from_arrays(
+        [number % 7 for number in range(5_000)], [f"{n}" * 99 for n in range(7)]
+    )
+    pq.write_table(pa.table({"text": texts}), tmp_path / "m.parquet", store_schema=False)
+    rows = good(read(tmp_path / "m.parquet", {"text": "text"}))
+    assert [row.text for row in rows[:8]] == [f"{n % 7}" * 99 for n in range(8)]
+    assert len({id(row.text) for row in rows}) == 7
+
+
 def test_parquet_types(tmp_path):
     table = pa.table(
         {"text": pa.array(["a", "b", "a"]).dictionary_encode(), "label": [1, None, 3], "x": [[1]] * 3}

@@ -4,7 +4,11 @@ import hashlib
 import json
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from mmpipe import bundle, files, paths, schema, tables
+from mmpipe.cli import app
+from mmpipe.compare import difference, side
 
 LABELS = ["bass", "tenor"]
 LIBRARIES = {"mmpipe": "0.1.0", "numpy": "2.4.6"}
@@ -101,3 +105,41 @@ def write(
     }
     bundle.write(root / paths.BUNDLE, contents)
     return root
+
+
+def changed_rows():
+    """b and d flip; a's picture, c's label and e's split change; f goes, g comes, h is f under another id."""
+    rows = dict(ROWS)
+    f = rows.pop("f")
+    return rows | {
+        "a": ("bass", "test", "bass", "other", "low", ("s1", 1.0)),
+        "b": ("bass", "test", "bass", "i2", "lower", ("s2", 2.0)),
+        "c": ("bass", "test", "bass", None, "high", None),
+        "d": ("tenor", "test", "bass", "i4", "now with text", ("s4b", 6.0)),
+        "e": ("tenor", "test", "tenor", "i5", "higher", None),
+        "g": ("alto", "train", None, None, "between", ("s7", 5.0)),
+        "h": f,
+    }
+
+
+def write_changed(root: Path) -> Path:
+    """A workspace with those rows, and other parameters, figures, libraries and weights."""
+    return write(
+        root,
+        changed_rows(),
+        params="train:\n  lr: 0.01\n  patience: 5\nimage: {size: 32}\n",
+        accuracy=0.75,
+        recalls={"alto": 1.0, "bass": 1.0, "tenor": 0.5},
+        libraries={"mmpipe": "0.2.0", "numpy": "2.4.6", "torch": "2.11.0"},
+        weights=b"other weights",
+    )
+
+
+def compare(old, new):
+    """What `mmpipe diff` finds between two folders or tags."""
+    return difference.compare(side.read(str(old)), side.read(str(new)))
+
+
+def call(*arguments):
+    """`mmpipe diff`."""
+    return CliRunner().invoke(app, ["diff", *map(str, arguments)], catch_exceptions=False)

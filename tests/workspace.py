@@ -122,3 +122,11 @@ def copy_package(site: Path) -> Path:
     return Path(
         shutil.copytree(REPOSITORY / "mmpipe", site / "mmpipe", ignore=shutil.ignore_patterns("__pycache__"))
     )
+
+
+def edit(site, name, old, new, package="pack"):
+    """Change a file of a package that lies in `site`."""
+    path = site / package / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

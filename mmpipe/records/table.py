@@ -16,7 +16,7 @@ FORMATS: dict[str, Read] = {
     ".parquet": parquet.records,
 }
 """By the ending of the file's name, in lower case."""
-SHARED_CHARS = 1_024
+SHARED_CHARS = 64
 """Longer texts that are equal are held once, where all records are held."""
 
 
