@@ -1,6 +1,5 @@
 """The flow `predict`: a table of samples through a published model, in a process of its own."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from flows.retrain import end_with_runner
 from flows.speaking import tell
 from flows.sturdy import sturdy
 from mmpipe.errors import MmpipeError, UsageError
-from mmpipe.retrain.apart import environment
+from mmpipe.retrain.apart import environment, program
 from mmpipe.retrain.children import stream
 from mmpipe.retrain.registering import CHAMPION
 
@@ -30,8 +29,7 @@ async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
         if not (root / name).resolve().is_relative_to(root):
             raise UsageError("usage", f"{name!r} is outside of the workspace")
     arguments = [table, "--output", output, "--model", str(resolve_folder(model))]
-    code = "from mmpipe.cli import run; run()"
-    command = [sys.executable, "-P", "-c", code, "predict", *arguments]
+    command = program("predict", *arguments)
     status = await stream(command, cwd=root, environment=environment(root), say=lambda s: tell("predict", s))
     if status:
         raise MmpipeError("step-failed", f"ended with {status}", where="mmpipe predict")

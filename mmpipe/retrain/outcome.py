@@ -15,7 +15,8 @@ class Outcome:
     """`started_at`: the commit that the run started from; `commit`, `branch`: what it made, if it did.
 
     `before` and `after`: the metrics files by name, of the commit and of the run. `verdict`: of the gate.
-    `known`: the version or branch that has this very model already.
+    `known`: the version or branch that has this very model already. `pushed`: the tags that an earlier run
+    made and could not push.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Outcome:
     after: dict[str, Any] = field(default_factory=dict)
     bundle_sha256: str = ""
     known: str | None = None
+    pushed: list[str] = field(default_factory=list)
     verdict: dict[str, Any] | None = None
     branch: str | None = None
     commit: str | None = None
