@@ -1,7 +1,6 @@
 """A command of `mmpipe` as a child of a flow run: its lines go to the log, its JSON comes back."""
 
 import json
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Collection
@@ -11,10 +10,9 @@ from typing import Any
 from flows import artifacts
 from flows.speaking import tell
 from mmpipe.errors import MmpipeError
-from mmpipe.retrain.apart import environment
+from mmpipe.retrain.apart import environment, program
 from mmpipe.retrain.children import stream
 
-_PROGRAM = ("-P", "-c", "from mmpipe.cli import run; run()")
 _KEPT_LINES = 5
 
 
@@ -28,7 +26,7 @@ async def ask(name: str, *arguments: str, good: Collection[int] = (0,)) -> dict[
     root = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         answer = Path(scratch, "answer.json")
-        command = [sys.executable, *_PROGRAM, name, *arguments, "--json"]
+        command = program(name, *arguments, "--json")
         async with artifacts.progress(name, tell) as heard:
 
             def hear(line: str) -> None:

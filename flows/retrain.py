@@ -18,7 +18,7 @@ from prefect.states import Completed
 from flows import artifacts
 from flows.settings import RUNNER
 from flows.speaking import tell
-from flows.sturdy import by_itself, sturdy
+from flows.sturdy import by_itself, sturdy, waited
 from mmpipe.errors import LockedError, MmpipeError
 from mmpipe.retrain import lock, run, stages
 from mmpipe.retrain.children import Say
@@ -145,7 +145,8 @@ async def retrain(options: Options = DEFAULT) -> Any:
         tell("prepare", f"skipped: {error.what}")
         return _named("Skipped", error.what)
     await shown.rest(outcome.stages)
-    await artifacts.of_outcome(outcome)
+    if FlowRunContext.get() is not None and await waited():
+        await artifacts.of_outcome(outcome)
     return concluded(outcome)
 
 

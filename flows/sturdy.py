@@ -33,6 +33,8 @@ TOLD_S, STOPPED_S = 90.0, 20.0
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 _ALONE: list[bool] = []
 """Not empty where this process is for one run only, by its command line."""
+_GIVEN_UP: set[UUID | None] = set()
+"""Runs that have waited for the server in vain."""
 Work = Callable[..., Awaitable[Any]]
 
 
@@ -96,6 +98,20 @@ async def answers(timeout_s: float = ANSWER_S) -> bool:
     return False
 
 
+async def waited() -> bool:
+    """Whether the server is there, after waiting for it once in a run, at its end."""
+    context = FlowRunContext.get()
+    run = context.flow_run.id if context and context.flow_run else None
+    clock = asyncio.get_running_loop().time
+    until = clock() + (0 if run in _GIVEN_UP else PATIENCE_S)
+    while not await answers():
+        if clock() >= until:
+            _GIVEN_UP.add(run)
+            return False
+        await asyncio.sleep(1.0)
+    return True
+
+
 def leave(status: int) -> NoReturn:
     """End the process without Prefect's last words, which nobody hears: they take minutes."""
     sys.stdout.flush()
@@ -134,12 +150,7 @@ def _noted(function: Work) -> Work:
 
 async def _told(run: UUID, value: Any, error: Exception | None) -> None:
     """Return if the server is there to be told; else the file has to do."""
-    until = asyncio.get_running_loop().time() + PATIENCE_S
-    while not await answers():
-        if asyncio.get_running_loop().time() > until:
-            break
-        await asyncio.sleep(1.0)
-    else:
+    if await waited():
         _end_within(TOLD_S, 0)
         return
     logger().warning("the server is away: it is told what this run came to when it is back")

@@ -1,13 +1,16 @@
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from retrained import call
 
 from mmpipe.processes import alive
-from mmpipe.retrain import children
+from mmpipe.retrain import apart, children, lock
 
 FAMILY = """
 import signal, subprocess, sys, time
@@ -92,3 +95,41 @@ def test_a_mark_in_the_environment_finds_a_process(tmp_path):
 
     pid, found = call(look)
     assert found == [pid] and children.marked("MARK", value) == []
+
+
+PARENT = """
+import asyncio, os, sys
+from pathlib import Path
+from mmpipe.retrain import apart, children
+environment = apart.environment(Path(sys.argv[1]))
+program = apart.program("run", "--wait", "60")
+asyncio.run(children.stream(program, cwd=Path.cwd(), environment=environment, say=print))
+"""
+
+
+def waits(pid):
+    """Whether it has come to its own work: it catches SIGTERM."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+def test_a_command_of_ours_ends_with_a_parent_that_is_killed(tmp_path):
+    """Here it waits for a lock that the test holds."""
+
+    async def whole():
+        async with lock.held(tmp_path, "test"):
+            parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=tmp_path)
+            try:
+                async with asyncio.timeout(60):
+                    while not (found := children.marked(apart.MARK, str(tmp_path))) or not waits(found[0]):
+                        await asyncio.sleep(0.05)
+                parent.kill()
+                parent.wait()
+                async with asyncio.timeout(10):
+                    while alive(found[0]):
+                        await asyncio.sleep(0.05)
+            finally:
+                parent.kill()
+                children.kill(children.marked(apart.MARK, str(tmp_path)))
+
+    call(whole)

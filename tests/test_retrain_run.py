@@ -237,6 +237,60 @@ def test_what_is_published_is_at_the_remotes(workspace, tmp_path):
     assert b"0.5" in results(clone / "models/fusion")["model.safetensors"]
 
 
+def remote(workspace, folder):
+    """A git remote; what `refuse` is given a pattern of, it does not take."""
+    workspace.run("git", "init", "--quiet", "--bare", str(folder))
+    workspace.run("git", "remote", "add", "origin", str(folder))
+    workspace.run("git", "push", "--quiet", "origin", "main")
+    return folder / "hooks/update"
+
+
+def refuse(hook, pattern):
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f'#!/bin/sh\ncase "$1" in {pattern}) echo "the disk is full"; exit 1;; esac\n')
+    hook.chmod(0o755)
+
+
+def at_remote(workspace):
+    lines = workspace.run("git", "ls-remote", "origin", "refs/heads/*", "refs/tags/*").stdout.splitlines()
+    return sorted(line.split("\t")[1] for line in lines if not line.endswith("^{}"))
+
+
+def test_a_push_that_failed_after_the_tag_was_made_is_repeated(workspace, tmp_path):
+    hook = remote(workspace, tmp_path / "origin.git")
+    refuse(hook, "refs/tags/fusion@*")
+    with pytest.raises(MmpipeError, match="the disk is full"):
+        run(workspace)
+    assert "fusion@v1.0.0" in names(workspace) and at_remote(workspace) == ["refs/heads/main"]
+    with pytest.raises(MmpipeError, match="the disk is full"):  # also told by the next one
+        run(workspace)
+    hook.unlink()
+    outcome = run(workspace)
+    assert (outcome.status, outcome.pushed) == ("promoted", ["fusion@v1.0.0"])
+    everything = [
+        "refs/heads/main",
+        "refs/heads/retrain/1",
+        "refs/tags/fusion#prod#1",
+        "refs/tags/fusion@v1.0.0",
+    ]
+    assert at_remote(workspace) == everything
+
+
+@pytest.mark.slow
+def test_a_stage_that_could_not_be_pushed_is_pushed_by_the_next_run(workspace, tmp_path):
+    hook = remote(workspace, tmp_path / "origin.git")
+    refuse(hook, "refs/tags/fusion#*")
+    with pytest.raises(MmpipeError, match="remote-failed"):
+        run(workspace)
+    assert "refs/tags/fusion@v1.0.0" in at_remote(workspace)
+    hook.unlink()
+    outcome = run(workspace)
+    assert (outcome.status, outcome.pushed) == ("unchanged", ["fusion#prod#1"])
+    assert "refs/tags/fusion#prod#1" in at_remote(workspace)
+    workspace.run("git", "remote", "set-url", "origin", str(tmp_path / "gone"))
+    assert run(workspace).status == "unchanged"  # nothing is open: nobody is asked
+
+
 @pytest.mark.slow
 def test_samples_that_the_person_adds_and_samples_that_landed_are_both_there(workspace, tmp_path):
     drop(tmp_path / "landing", ROWS)

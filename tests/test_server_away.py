@@ -63,7 +63,7 @@ def test_away_until_the_run_has_ended_the_next_server_hears_of_it(workspace):
         until(lambda: "fusion#prod#1" in names(workspace), "promotion")
         until(lambda: lock.holder(workspace.root) is None, "free lock")
         began = time.monotonic()
-        assert gone_within(pid, 100), there.said()
+        assert gone_within(pid, 100), there.said()  # it waits for 60 s
         assert "the server is away: it is told what this run came to when it is back" in there.said()
         assert "the server does not answer: the run goes on" in there.said()
         time.sleep(max(0, 200 - (time.monotonic() - began)))

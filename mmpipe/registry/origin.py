@@ -71,6 +71,15 @@ def has(top: Path, remote: str, tag: str) -> bool:
         raise _failed(error, f"git ls-remote {remote}", _DONE) from None
 
 
+def tags(top: Path, remote: str) -> set[str]:
+    """All tags of the remote. Raises MmpipeError `remote-failed`."""
+    try:
+        lines = vcs.git("ls-remote", "--tags", "--refs", remote, cwd=top).splitlines()
+    except MmpipeError as error:
+        raise _failed(error, f"git ls-remote {remote}", "nothing was pushed") from None
+    return {line.partition("\trefs/tags/")[2] for line in lines}
+
+
 def push(top: Path, remote: str, *, tag: str, branch: str | None = None) -> None:
     """Push a tag, and with `branch` that too: both or neither. What is there already is left alone.
 

@@ -15,6 +15,9 @@ from mmpipe.retrain.children import Say, stream
 MARK = "MMPIPE_RUN"
 """In the environment of everything that a run starts: the folder of its worktree."""
 _PROGRAM = "mmpipe.retrain.step"
+_COMMAND = (
+    "from mmpipe.stages.process import end_with_parent; end_with_parent(); from mmpipe.cli import run; run()"
+)
 _ERRORS: tuple[type[MmpipeError], ...] = (MmpipeError, *MmpipeError.__subclasses__())
 
 
@@ -23,6 +26,11 @@ def environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     quiet = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"}
     return {"PATH": path, MARK: str(folder), **quiet}
+
+
+def program(*arguments: str) -> list[str]:
+    """`mmpipe …` by this Python; it ends with who started it."""
+    return [sys.executable, "-P", "-c", _COMMAND, *arguments]
 
 
 async def call(

@@ -16,7 +16,8 @@ class Outcome:
 
     `before` and `after`: the metrics files by name, of the commit and of the run. `samples`: what
     `compare.samples` says of the two sample tables; {} where they are the same. `verdict`: of the gate.
-    `known`: the version or branch that has this very model already.
+    `known`: the version or branch that has this very model already. `pushed`: the tags that an earlier run
+    made and could not push.
     """
 
     run: str
@@ -35,6 +36,7 @@ class Outcome:
     samples: dict[str, Any] = field(default_factory=dict)
     bundle_sha256: str = ""
     known: str | None = None
+    pushed: list[str] = field(default_factory=list)
     verdict: dict[str, Any] | None = None
     branch: str | None = None
     commit: str | None = None

@@ -1,7 +1,6 @@
 """The one place where a run asks the gate and the registry: judge, publish, promote, what is known."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 from mmpipe import bundle, paths
 from mmpipe.errors import MmpipeError, NotFoundError
-from mmpipe.retrain.apart import call
+from mmpipe.retrain.apart import call, program
 from mmpipe.retrain.children import Say, stream
 from mmpipe.retrain.worktree import Worktree
 
@@ -21,7 +20,6 @@ BOT = {
     "GIT_COMMITTER_NAME": "mmpipe bot",
     "GIT_COMMITTER_EMAIL": "mmpipe-bot@localhost",
 }
-_GATE = ("-c", "from mmpipe.cli import run; run()", "gate", "--json", "--champion", CHAMPION)
 _REFUSED = 5
 
 
@@ -70,7 +68,7 @@ async def judge(tree: Worktree, say: Say) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         answer = Path(scratch, "verdict.json")
-        command = (sys.executable, *_GATE)
+        command = program("gate", "--json", "--champion", CHAMPION)
         environment = tree.environment
         status = await stream(command, cwd=tree.root, environment=environment, say=hear, output=answer)
         text = answer.read_text("utf-8")
@@ -98,6 +96,20 @@ async def promote_apart(tree: Worktree, tag: str, why: str, say: Say) -> dict[st
     variables = {**tree.environment, **BOT}
     found: dict[str, Any] = await call("promote", arguments, cwd=tree.root, variables=variables, say=say)
     return found
+
+
+async def push_apart(tree: Worktree, say: Say) -> list[str]:
+    """`push` in a process of its own."""
+    variables = {**tree.environment, **BOT}
+    found: list[str] = await call("push", {}, cwd=tree.root, variables=variables, say=say)
+    return found
+
+
+def push() -> list[str]:
+    """Push the bot's tags that the git remote lacks."""
+    from mmpipe.registry import backlog
+
+    return backlog.push(Path(), who=BOT["GIT_COMMITTER_NAME"])
 
 
 def publish(*, verdict: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:

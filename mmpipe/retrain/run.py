@@ -9,7 +9,18 @@ from typing import Any
 
 from mmpipe import paths
 from mmpipe.errors import MmpipeError
-from mmpipe.retrain import apart, dag, lock, publishing, registering, sampled, stages, summary, worktree
+from mmpipe.retrain import (
+    apart,
+    dag,
+    lock,
+    pending,
+    publishing,
+    registering,
+    sampled,
+    stages,
+    summary,
+    worktree,
+)
 from mmpipe.retrain.children import Say
 from mmpipe.retrain.dag import Stage
 from mmpipe.retrain.journal import Journal
@@ -61,6 +72,7 @@ class Steps:
     judge: Callable[[Worktree, Say], Awaitable[dict[str, Any]]] = registering.judge
     publish: Callable[..., Awaitable[dict[str, Any]]] = registering.publish_apart
     promote: Callable[..., Awaitable[dict[str, Any]]] = registering.promote_apart
+    push: Callable[[Worktree, Say], Awaitable[list[str]]] = registering.push_apart
 
 
 async def retrain(
@@ -140,6 +152,8 @@ async def _reproduce(tree: Worktree, options: Options, steps: Steps, tell: Tell,
 
 async def _decide(tree: Worktree, options: Options, steps: Steps, tell: Tell, outcome: Outcome) -> None:
     """One decision, at the end: nothing is written to git before it."""
+    if options.publish == "yes" and pending.marked(tree):
+        await _push(tree, steps, tell, outcome)
     outcome.bundle_sha256 = registering.bundle_sha256(tree.root)
     outcome.known = steps.known(tree, outcome.bundle_sha256)
     if outcome.known is not None and not options.force_run and not options.gate.wishes():
@@ -160,6 +174,13 @@ async def _decide(tree: Worktree, options: Options, steps: Steps, tell: Tell, ou
         await _release(tree, options, steps, tell, outcome)
 
 
+async def _push(tree: Worktree, steps: Steps, tell: Tell, outcome: Outcome) -> None:
+    """What an earlier run published is published to the end first."""
+    outcome.pushed = await steps.push(tree, _to(tell, "push"))
+    pending.clear(tree)
+    tell("push", f"tags of an earlier run: {', '.join(outcome.pushed) or 'all are at the remote'}")
+
+
 async def _release(tree: Worktree, options: Options, steps: Steps, tell: Tell, outcome: Outcome) -> None:
     """Commit; a model that passed gets its version, and if wished its stage. A dry run leaves no trace."""
     assert outcome.verdict is not None
@@ -173,17 +194,22 @@ async def _release(tree: Worktree, options: Options, steps: Steps, tell: Tell, o
         tell("publish", f"commit {outcome.commit[:12]} on {outcome.branch}")
     if not passed:
         return
+    if not dry:
+        pending.mark(tree)
     outcome.published = await steps.publish(tree, outcome.verdict, _to(tell, "publish"), dry_run=dry)
     tell("publish", f"{'would publish' if dry else 'published'} {outcome.published['tag']}")
     if dry:
         return
+    pending.clear(tree)
     outcome.status = "published"
     if options.promote:
         await _promote(tree, steps, tell, outcome, outcome.published["tag"])
 
 
 async def _promote(tree: Worktree, steps: Steps, tell: Tell, outcome: Outcome, tag: str) -> None:
+    pending.mark(tree)
     outcome.promoted = await steps.promote(tree, tag, outcome.run, _to(tell, "promote"))
+    pending.clear(tree)
     outcome.status = "promoted"
     tell("promote", f"{outcome.promoted['tag']}")
 

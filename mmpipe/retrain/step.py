@@ -51,8 +51,8 @@ def _function(step: str) -> Callable[..., Any]:
         return changed
     from mmpipe.retrain import registering
 
-    steps: dict[str, Callable[..., Any]] = {"publish": registering.publish, "promote": registering.promote}
-    return steps[step]
+    steps: tuple[Callable[..., Any], ...] = (registering.publish, registering.promote, registering.push)
+    return {function.__name__: function for function in steps}[step]
 
 
 if __name__ == "__main__":
