@@ -26,7 +26,7 @@ def init(
     ] = None,
     corpus: Annotated[str, typer.Option(help="A corpus to fetch: stamps, shapes or none.")] = "none",
     recipe: Annotated[
-        str | None, typer.Option(help="A corpus with parameters that are proven on it: docs/recipes.md.")
+        str | None, typer.Option(help="A corpus with parameters that suit it: docs/recipes.md.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column with the labels.")] = None,
     as_json: Json = False,
