@@ -139,6 +139,10 @@ class Dataset:
         deviation = (square / len(flat) - mean.square()).clamp(min=1e-8).sqrt()
         return mean.float(), deviation.float()
 
+    def having(self, modality: str) -> int:
+        """How many samples have the modality."""
+        return int(self.columns[modality].lengths.astype(bool).sum())
+
     def containing(self, modality: str, vocabulary: int) -> Tensor:
         """How many samples have each token id: int64 (vocabulary,)."""
         column, counts = self.columns[modality], torch.zeros(vocabulary, dtype=torch.int64)

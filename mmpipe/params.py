@@ -149,12 +149,12 @@ class Text(Section):
 class Model(Section):
     """Encoders × fusion × task."""
 
-    image: Literal["cnn", "none"] = "cnn"
-    """Encoder of pictures; none = leave them out."""
-    text: Literal["gru", "none"] = "gru"
-    """Encoder of texts."""
-    audio: Literal["cnn", "none"] = "cnn"
-    """Encoder of log-mel spectrograms."""
+    image: Literal["cnn", "resnet", "none"] = "cnn"
+    """Encoder of pictures: plain or residual convolutions; none = leave them out."""
+    text: Literal["gru", "transformer", "none"] = "gru"
+    """Encoder of texts: recurrent, or a small transformer, each beside a weighted bag of words."""
+    audio: Literal["cnn", "crnn", "none"] = "cnn"
+    """Encoder of spectrograms: convolutions over time; crnn = convolutions, then recurrent."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
     task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"

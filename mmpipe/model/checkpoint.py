@@ -36,6 +36,9 @@ class _Architecture(BaseModel):
     fusion: Literal["concat"] = "concat"
     image_flip: bool = True
     task: str = "classify"
+    image: Literal["cnn", "resnet"] = "cnn"
+    text: Literal["gru", "transformer"] = "gru"
+    audio: Literal["cnn", "crnn"] = "cnn"
 
 
 class _Feature(BaseModel):

@@ -91,6 +91,7 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         "dropout": params.model.dropout,
         "fusion": params.model.fusion,
         "image_flip": params.augment.image_flip > 0,
+        **{m: getattr(params.model, m) for m in modalities},
     }
     if "audio" in modalities:
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
