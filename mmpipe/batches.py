@@ -25,7 +25,7 @@ WIDTH_STEP = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples on one device. Legend: B samples, T frames or tokens, M mel bands, H × W pixels.
+    """B samples on one device. Legend: B samples, T frames or tokens, M values a frame, H × W pixels.
 
     `inputs`: image uint8 (B, 3, H, W) in channels_last memory · audio float16 (B, T, M) · text int32 (B, T);
     zeros past a sample's length. Rows of absent modalities hold no meaning.
@@ -127,7 +127,7 @@ class Dataset:
         )
 
     def moments(self, modality: str) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel or mel band: two float32 (C,)."""
+        """Mean and standard deviation of each channel or value of a frame: two float32 (C,)."""
         values = self.columns[modality].values
         flat = values.reshape(-1, values.shape[-1])
         total, square = torch.zeros(2, flat.shape[1], dtype=torch.float64, device=flat.device)

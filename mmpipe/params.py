@@ -9,10 +9,13 @@ from pydantic import Field, ValidationError, model_validator
 from mmpipe import sense, yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.judging import Evaluate, Gate
+from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
 from mmpipe.yaml_text import Key
 
+SENSELESS = {"log_mel": [], "mfcc": ["audio_gain", "audio_mel_mask"], "stft": ["audio_gain"]}
+"""Kind of audio feature → the keys of `augment` that have no meaning for it."""
 HEADER = """# yaml-language-server: $schema=params.schema.json
 # Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
 """
@@ -109,43 +112,6 @@ class Split(Section):
         return self
 
 
-class Image(Section):
-    """Picture → uint8 pixels."""
-
-    size: Annotated[int, Field(ge=16, le=512)] = 64
-    """Side of the square, px."""
-    mode: Literal["fast", "exact"] = "fast"
-    """`fast` decodes JPEG at a reduced size where that is still large enough."""
-
-
-class Audio(Section):
-    """Recording → log-mel spectrogram."""
-
-    sample_rate: Annotated[int, Field(ge=4_000, le=96_000)] = 16_000
-    """Hz, after resampling."""
-    n_fft: Annotated[int, Field(ge=64, le=8_192)] = 400
-    """Samples in a Fourier window."""
-    hop_length: Annotated[int, Field(ge=16, le=8_192)] = 160
-    """Samples from one frame to the next."""
-    n_mels: Annotated[int, Field(ge=8, le=256)] = 64
-    """Mel bands."""
-    max_duration_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """Longer recordings are cut."""
-    mode: Literal["fast", "exact"] = "fast"
-    """`exact`: torchaudio; `fast`: soxr and a framed FFT (the same within 1e-3, the resampling aside)."""
-
-
-class Text(Section):
-    """Text → token ids by a byte-pair encoding fitted on the train split."""
-
-    vocab_size: Annotated[int, Field(ge=300, le=100_000)] = 8_000
-    """Largest number of tokens; a small corpus gives fewer."""
-    max_tokens: Positive = 64
-    """Longer texts are cut."""
-    lowercase: bool = True
-    """Fold capital letters."""
-
-
 class Model(Section):
     """Encoders × fusion × task."""
 
@@ -193,7 +159,7 @@ class Augment(Section):
     audio_time_mask: Fraction = 0.3
     """Largest share of the frames under the two SpecAugment masks."""
     audio_mel_mask: Fraction = 0.3
-    """Largest share of the mel bands under the two SpecAugment masks."""
+    """Largest share of the bands under the two SpecAugment masks; not of `mfcc`, which has no bands."""
     token_dropout: Fraction = 0.1
     """Chance that a token is hidden."""
 
@@ -263,6 +229,17 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _changes_what_there_is(self) -> Self:
+        """A default counts, too: a change of the samples that is not made must not be said to be."""
+        kind, senseless = self.audio.kind, [] if self.model.audio == "none" else SENSELESS[self.audio.kind]
+        for name in senseless:
+            if getattr(self.augment, name):
+                raise ValueError(
+                    f"augment.{name}: must be 0 where audio.kind is {kind}, to which it does nothing"
+                )
+        return self
 
 
 def load(path: Path) -> Params:

@@ -15,6 +15,7 @@ LAYERS = {
         "files",
         "interrupt",
         "judging",
+        "modalities",
         "params",
         "progress",
         "rules",
@@ -131,6 +132,7 @@ ONLY_IN = {
     "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*"),
     "mmpipe.judging": ("params",),
     "mmpipe.sense": ("params",),
+    "mmpipe.modalities": ("params",),
     "mmpipe.stages": ("stages.*", "commands.*", "retrain.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }

@@ -145,6 +145,15 @@ def test_other_settings_are_another_store(rows):
     assert run(rows, "image").computed == 0
 
 
+@pytest.mark.parametrize("changed", [{"kind": "stft"}, {"kind": "mfcc", "n_mfcc": 8}, {"mode": "exact"}])
+def test_another_kind_of_spectrogram_is_another_store(rows, changed):
+    run(rows, "audio")
+    other = Extractor("audio", {**AUDIO, **changed})
+    assert extract(table(rows), other, out=Path("o"), store=Path("store"), workers=1).computed == COUNT
+    assert features("o").schema.metadata[b"kind"].decode() == changed.get("kind", "log_mel")
+    assert run(rows, "audio").computed == 0
+
+
 def test_a_missing_modality_is_no_row_and_none_at_all_is_an_empty_table(rows):
     for some in rows[::2]:
         some["image_path"] = some["image_sha256"] = None

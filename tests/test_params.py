@@ -62,6 +62,18 @@ def refusal(written, text):
         ("split: {test_fraction: 0}\n", "the nearest are 0.05 and 0.0526316, not 0"),
         ("split: {test_fraction: 0.9}\n", "the nearest are 0.333333 and 0.5, not 0.9"),
         (
+            "audio: {kind: mfcc, n_mels: 12}\n",
+            "1:1 audio: n_mfcc is 20, and n_mels, of which it is made, only 12",
+        ),
+        (
+            "audio: {kind: stft}\naugment:\n  image_flip: 0\n  audio_gain: 0.3\n",
+            "4:3 augment.audio_gain: must be 0 where audio.kind is stft",
+        ),
+        (
+            "audio: {kind: mfcc}\naugment: {audio_gain: 0}\n",
+            "2:1 augment.audio_mel_mask: must be 0 where audio.kind is mfcc",
+        ),
+        (
             "model: {image: none, text: none, audio: none}\n",
             "1:1 model: at least one encoder is needed",
         ),
@@ -108,6 +120,13 @@ def test_values_at_the_edge_of_the_rules_are_accepted(written):
     manifests = ["data/raw", "data/raw/sub/a b.csv", "data/corpus/manifest.csv"]
     loaded = written(f"data: {{columns: {columns}, manifests: {json.dumps(manifests)}}}\n")
     assert loaded.data.manifests == manifests and loaded.data.columns.group == "x"
+
+
+def test_senseless_changes_of_samples_are_refused_only_where_they_would_be_made(written):
+    off = "augment: {audio_gain: 0, audio_mel_mask: 0}\n"
+    assert written("audio: {kind: mfcc}\n" + off).audio.kind == "mfcc"
+    assert written("audio: {kind: stft}\naugment: {audio_gain: 0}\n").augment.audio_mel_mask == 0.3
+    assert written("audio: {kind: stft}\nmodel: {audio: none}\n").augment.audio_gain == 0.3
 
 
 def test_alias_bomb_is_refused_before_it_expands(written):

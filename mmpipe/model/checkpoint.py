@@ -81,7 +81,7 @@ class _Config(BaseModel):
             if len(shape) != (3 if modality == "image" else {"audio": 2, "text": 1}[modality]):
                 return f"features.{modality} of shape {shape}"
         if "audio" in modalities and self.features["audio"].shape[1] != model.n_mels:
-            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} mel bands"
+            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} values a frame"
         if ("text" in modalities) != tokenizer:
             return f"{'no' if not tokenizer else 'a'} {TOKENIZER} for a model of {', '.join(modalities)}"
         return ""
