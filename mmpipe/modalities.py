@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmpipe.rules import Positive
+from mmpipe.rules import Positive, WeightsSource
 from mmpipe.section import Section
 
 
@@ -15,6 +15,10 @@ class Image(Section):
     """Side of the square, px."""
     mode: Literal["fast", "exact"] = "fast"
     """`fast` decodes JPEG at a reduced size where that is still large enough."""
+    pretrained: WeightsSource | None = None
+    """Weights for model.image: pretrained: a folder, package:NAME or hub:OWNER/NAME@COMMIT; null = none."""
+    frozen: bool = True
+    """true: `extract` makes a vector a sample, which `augment` leaves alone; false: `train` adapts them."""
 
 
 class Audio(Section):
@@ -37,6 +41,8 @@ class Audio(Section):
     """Longer recordings are cut."""
     mode: Literal["fast", "exact"] = "fast"
     """`exact`: torchaudio; `fast`: soxr and a framed FFT (the same within 1e-3, the resampling aside)."""
+    pretrained: WeightsSource | None = None
+    """Weights for model.audio: pretrained, which read the wave instead; only ever frozen."""
 
     @model_validator(mode="after")
     def _has_as_many_bands(self) -> Self:
@@ -54,3 +60,7 @@ class Text(Section):
     """Longer texts are cut."""
     lowercase: bool = True
     """Fold capital letters."""
+    pretrained: WeightsSource | None = None
+    """Weights for model.text: pretrained: a folder, package:NAME or hub:OWNER/NAME@COMMIT; null = none."""
+    frozen: bool = True
+    """true: `extract` makes a vector a sample, which `augment` leaves alone; false: `train` adapts them."""

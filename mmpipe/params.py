@@ -14,8 +14,6 @@ from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
 from mmpipe.yaml_text import Key
 
-SENSELESS = {"log_mel": [], "mfcc": ["audio_gain", "audio_mel_mask"], "stft": ["audio_gain"]}
-"""Kind of audio feature → the keys of `augment` that have no meaning for it."""
 HEADER = """# yaml-language-server: $schema=params.schema.json
 # Every parameter of every stage. `mmpipe params` checks this file; `dvc repro` runs what a change touches.
 """
@@ -115,12 +113,12 @@ class Split(Section):
 class Model(Section):
     """Encoders × fusion × task."""
 
-    image: Literal["cnn", "resnet", "none"] = "cnn"
-    """Encoder of pictures: plain or residual convolutions; none = leave them out."""
-    text: Literal["gru", "transformer", "none"] = "gru"
-    """Encoder of texts: recurrent, or a small transformer, each beside a weighted bag of words."""
-    audio: Literal["cnn", "crnn", "none"] = "cnn"
-    """Encoder of spectrograms: convolutions over time; crnn = convolutions, then recurrent."""
+    image: Literal["cnn", "resnet", "pretrained", "none"] = "cnn"
+    """Encoder of pictures: plain or residual convolutions, or image.pretrained; none = leave them out."""
+    text: Literal["gru", "transformer", "pretrained", "none"] = "gru"
+    """Encoder of texts: recurrent or a small transformer, each beside a bag of words, or text.pretrained."""
+    audio: Literal["cnn", "crnn", "pretrained", "none"] = "cnn"
+    """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
     task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
@@ -177,6 +175,8 @@ class Train(Section):
     """Samples a step."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
     """Highest learning rate."""
+    pretrained_lr: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of `lr` at which pretrained weights that are not frozen learn."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Of AdamW; biases and norms have none."""
     warmup_fraction: Fraction = 0.1
@@ -229,17 +229,6 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
     report: Report = Report()
-
-    @model_validator(mode="after")
-    def _changes_what_there_is(self) -> Self:
-        """A default counts, too: a change of the samples that is not made must not be said to be."""
-        kind, senseless = self.audio.kind, [] if self.model.audio == "none" else SENSELESS[self.audio.kind]
-        for name in senseless:
-            if getattr(self.augment, name):
-                raise ValueError(
-                    f"augment.{name}: must be 0 where audio.kind is {kind}, to which it does nothing"
-                )
-        return self
 
 
 def load(path: Path) -> Params:

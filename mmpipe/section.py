@@ -18,7 +18,7 @@ class Section(BaseModel):
 
 def problems(root: type[Section], error: ValidationError) -> list[tuple[Key, str]]:
     """Every mistake: its key, and what is wrong in words that name the value and the nearest allowed name."""
-    return [_placed(root, item) for item in error.errors()]
+    return [(item["loc"], _problem(root, item)) for item in error.errors()]
 
 
 def comments(section: type[BaseModel], parent: Key = ()) -> dict[Key, str]:
@@ -32,12 +32,6 @@ def comments(section: type[BaseModel], parent: Key = ()) -> dict[Key, str]:
     return found
 
 
-def _placed(root: type[Section], item: Any) -> tuple[Key, str]:
-    """A rule over several sections has no key of its own: its words begin with the one to change."""
-    words = _problem(root, item)
-    return (item["loc"], words) if item["loc"] else (tuple(words.partition(":")[0].split(".")), words)
-
-
 def _problem(root: type[Section], item: Any) -> str:
     key = ".".join(map(str, item["loc"]))
     words = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -49,7 +43,7 @@ def _problem(root: type[Section], item: Any) -> str:
     if item["type"] == "model_type":
         return f"{key}: must be a section of keys, not {item['input']!r}"
     if item["type"] == "value_error":
-        return f"{key}: {words}" if key else words
+        return f"{key}: {words}"
     return f"{key}: {words}, not {item['input']!r}"
 
 

@@ -23,6 +23,7 @@ USED = {
     "rules": set(),
     "section": set(),
     "sense": set(),
+    "weights": {"CONFIG", "Weights", "find", "identity"},
     "yaml_text": set(),
 }
 """What stages use of the modules left out. Before you add a name: can it change what a stage writes?"""

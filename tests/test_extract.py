@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+import tiny_weights
 
-from mmpipe import files, schema, tables
+from mmpipe import blueprint, files, schema, tables, weights
 from mmpipe.errors import TooManyBadRowsError
+from mmpipe.features import embedding, text
 from mmpipe.features import extract as module
-from mmpipe.features import text
 from mmpipe.features.extract import extract
-from mmpipe.features.extractor import Extractor
+from mmpipe.features.extractor import Extractor, Frozen
 
 COUNT = 24
 AUDIO = {
@@ -143,6 +145,44 @@ def test_other_settings_are_another_store(rows):
     other = Extractor("image", {"size": 17, "mode": "fast"})
     assert extract(table(rows), other, out=Path("o"), store=Path("store"), workers=1).computed == COUNT
     assert run(rows, "image").computed == 0
+
+
+@pytest.fixture
+def vectors_of(rows):
+    """An extractor whose vectors come from small weights in the workspace's folder of this name."""
+
+    def made(name, depth=1):
+        config = {**tiny_weights.BERT, "num_hidden_layers": depth}
+        tiny_weights.publish(Path(name), config)
+        found = weights.find(name)
+        frozen = Frozen(found.source, found.sha256, blueprint.of("text", found))
+        return Extractor("text", EXTRACTORS["text"].settings, frozen)
+
+    return made
+
+
+def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows, vectors_of):
+    def run(some, extractor, *, out, store="store", workers=2):
+        return extract(table(some), extractor, out=Path(out), store=Path(store), workers=workers)
+
+    extractor = vectors_of("weights")
+    assert run(rows, extractor, out="one").computed == COUNT
+    assert run(rows, extractor, out="again", workers=1).computed == 0
+    assert run(rows[5:9], extractor, out="x", store="other").computed == 4
+    assert run(rows, extractor, out="two", store="other", workers=1).computed == COUNT - 4
+    assert hashes("one") == hashes("again") == hashes("two")
+    made = features("one")
+    assert made.schema.field("value").type == pa.binary(4 * 16)
+    facts = {
+        key.decode(): json.loads(value) for key, value in made.schema.metadata.items() if key != b"dtype"
+    }
+    assert facts["shape"] == [16] and facts["base"]["max_tokens"] == 8
+    assert facts["weights_sha256"] == extractor.frozen.sha256 and facts["blueprint"]["width"] == 16
+    ids = text.encode([row["text"] for row in rows], **EXTRACTORS["text"].settings)
+    net = embedding.backbone("text", "weights", extractor.frozen.sha256)
+    want = embedding.vectors(net, ids)
+    assert np.array_equal([np.frombuffer(value, np.float32) for value in made["value"].to_pylist()], want)
+    assert run(rows, vectors_of("deeper", depth=2), out="o").computed == COUNT
 
 
 @pytest.mark.parametrize("changed", [{"kind": "stft"}, {"kind": "mfcc", "n_mfcc": 8}, {"mode": "exact"}])

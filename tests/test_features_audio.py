@@ -116,6 +116,18 @@ def test_both_modes_of_each_kind_are_the_same_and_as_wide_as_said(kind):
     assert np.abs(fast).max() > 1
 
 
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_a_wave_is_the_samples_themselves_at_the_rate_asked_for(mode):
+    settings = {**SETTINGS, "mode": mode}
+    found = audio.extract(wav(noise()), **settings, kind="wave")
+    assert found.dtype == np.float32 and np.allclose(found, noise(), atol=1e-4)
+    assert len(audio.extract(wav(noise(rate=8_000), 8_000), **settings, kind="wave")) == 16_000
+    assert len(audio.extract(wav(noise()[:9]), **settings, kind="wave")) == 400
+    facts = audio.facts(**settings, kind="wave")
+    assert (facts["shape"], facts["dtype"]) == ("[-1]", "float32")
+    assert audio.max_bytes(**settings, kind="wave") >= 4 * 32_000
+
+
 def test_a_sines_magnitude_by_hand():
     found = audio.extract(wav(sine(1_000)), **SETTINGS, kind="stft")
     assert abs(float(found[20, 25]) - 0.5 * 200 / 2) < 0.05  # amplitude × sum of the window / 2, at 1000 / 40

@@ -3,7 +3,7 @@
 Frames are centred, the edges reflected, and the window is Hann.
 `stft`: the magnitude |X| of each frequency. `log_mel`: ln(mel + 1e-6), where the power |X|² goes through
 triangles of height 1 on HTK's mel scale, m = 2595 log10(1 + f/700). `mfcc`: the first coefficients of the
-orthonormal DCT-II of `log_mel`.
+orthonormal DCT-II of `log_mel`. `wave`: the samples themselves, for a backbone that reads them.
 """
 
 import json
@@ -36,8 +36,10 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     kind: str = "log_mel",
     n_mfcc: int = 20,
     judged: bool = False,
-) -> NDArray[np.float16]:
+) -> NDArray[np.floating[Any]]:
     """float16 of shape (1 + samples // hop_length, `width`) of the first `max_duration_s` seconds.
+
+    `wave` is float32 of shape (samples,).
 
     `fast`: soxr and a framed FFT; `exact`: torchaudio's transforms. `judged`: ingest has accepted these very
     bytes, so one that ends early is taken, and what comes after is not looked at again. Raises SampleError
@@ -46,6 +48,8 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     samples, rate = audio.decode(data, keep_s=max_duration_s, whole=not judged, allow_truncated=judged)
     sizes = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length}
     front_end = FRONT_ENDS[mode]
+    if kind == "wave":
+        return front_end.wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
     if kind == "stft":
         found = np.minimum(front_end.magnitude(samples, rate, **sizes), LOUDEST)
     else:
@@ -84,6 +88,15 @@ def fast_magnitude(
     return np.asarray(np.sqrt(power))
 
 
+def fast_wave(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int
+) -> NDArray[np.float32]:
+    """Samples at `sample_rate` Hz, of one window at least."""
+    if rate != sample_rate:
+        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    return _at_least(samples, n_fft)
+
+
 def fast_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.float32]:
     """(frames, n_mels) → (frames, n_mfcc)."""
     return np.asarray(log_mel @ dct(log_mel.shape[1], n_mfcc))
@@ -92,9 +105,8 @@ def fast_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.f
 def _power(
     samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int
 ) -> NDArray[np.float32]:
-    if rate != sample_rate:
-        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    padded = np.pad(_at_least(samples, n_fft), n_fft // 2, mode="reflect")
+    wave = fast_wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    padded = np.pad(wave, n_fft // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     spectrum = np.fft.rfft(frames * _window(n_fft))
     return np.asarray(np.square(spectrum.real) + np.square(spectrum.imag))
@@ -104,7 +116,7 @@ def exact(
     samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int
 ) -> NDArray[np.float32]:
     """As `fast`, by torchaudio."""
-    wave = _wave(samples, rate, sample_rate, n_fft)
+    wave = _tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
     return _frames_first(_mel_spectrogram(sample_rate, n_fft, hop_length, n_mels)(wave))
 
 
@@ -112,7 +124,15 @@ def exact_magnitude(
     samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int
 ) -> NDArray[np.float32]:
     """As `fast_magnitude`, by torchaudio."""
-    return _frames_first(_spectrogram(n_fft, hop_length)(_wave(samples, rate, sample_rate, n_fft)))
+    wave = _tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    return _frames_first(_spectrogram(n_fft, hop_length)(wave))
+
+
+def exact_wave(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int
+) -> NDArray[np.float32]:
+    """As `fast_wave`, by torchaudio."""
+    return np.asarray(_tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft).numpy())
 
 
 def exact_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.float32]:
@@ -126,12 +146,16 @@ def exact_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.
 def facts(**settings: Any) -> dict[str, str]:
     """Metadata of the feature table."""
     settings = {"kind": "log_mel", "n_mfcc": 20, **settings}
-    shape = {"dtype": "float16", "shape": json.dumps([-1, width(**settings)])}
+    wave = settings["kind"] == "wave"
+    sizes = [-1] if wave else [-1, width(**settings)]
+    shape = {"dtype": "float32" if wave else "float16", "shape": json.dumps(sizes)}
     return shape | {key: str(value) for key, value in settings.items()}
 
 
 def max_bytes(*, sample_rate: int, hop_length: int, max_duration_s: float, **sizes: Any) -> int:
     """Bytes of the largest feature."""
+    if sizes.get("kind") == "wave":
+        return 4 * (1 + int(sample_rate * max_duration_s))
     return (1 + int(sample_rate * max_duration_s) // hop_length) * width(**sizes) * 2
 
 
@@ -168,7 +192,7 @@ def _window(n_fft: int) -> NDArray[np.float32]:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
 
 
-def _wave(samples: NDArray[np.float32], rate: int, sample_rate: int, n_fft: int) -> Any:
+def _tensor(samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int) -> Any:
     """A tensor at `sample_rate`, of one window at least."""
     import torch  # two seconds of CPU that `fast` does not pay
 
@@ -207,12 +231,13 @@ def _mel_spectrogram(sample_rate: int, n_fft: int, hop_length: int, n_mels: int)
 class FrontEnd(NamedTuple):
     """One way to a spectrogram: `mel` gives the power of bands, `coefficients` takes its logarithm."""
 
+    wave: Callable[..., NDArray[np.float32]]
     mel: Callable[..., NDArray[np.float32]]
     magnitude: Callable[..., NDArray[np.float32]]
     coefficients: Callable[..., NDArray[np.float32]]
 
 
 FRONT_ENDS = {
-    "fast": FrontEnd(fast, fast_magnitude, fast_coefficients),
-    "exact": FrontEnd(exact, exact_magnitude, exact_coefficients),
+    "fast": FrontEnd(fast_wave, fast, fast_magnitude, fast_coefficients),
+    "exact": FrontEnd(exact_wave, exact, exact_magnitude, exact_coefficients),
 }

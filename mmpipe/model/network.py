@@ -1,6 +1,8 @@
 """Encoders × fusion × head as one module, built from flat numbers and names."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,18 +115,22 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     text: str = "gru",
     audio: str = "cnn",
     task: str = "classify",
+    backbones: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Network:
     """An untrained network; the arguments are what the bundle records as `architecture`.
 
     `classes`: the width of an output, which the task says: of one or several labels their number. `image`,
-    `text`, `audio`: names of encoders. `n_mels`: values a frame of audio features.
+    `text`, `audio`: names of encoders. `n_mels`: values a frame of audio features. `backbones`: {modality:
+    blueprint} of the encoders `vector`, which get what a frozen backbone made, and `pretrained`.
     """
     names = {"audio": audio, "image": image, "text": text}
-    sizes: dict[str, dict[str, int]] = {
+    sizes: dict[str, dict[str, Any]] = {
         "audio": {"n_mels": n_mels},
         "image": {"flip": image_flip},
         "text": {"vocab_size": vocab_size},
     }
+    for m, blueprint in backbones.items():
+        sizes[m] = {"width": blueprint["width"]} if names[m] == "vector" else {"blueprint": blueprint}
     encoders = {m: ENCODERS[m][names[m]](dim, dropout=dropout, **sizes[m]) for m in sorted(modalities)}
     joined = FUSIONS[fusion](sorted(encoders), dim)
     learns = load(task)

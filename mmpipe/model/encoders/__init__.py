@@ -10,8 +10,9 @@ from torch import nn
 
 from mmpipe.model.encoders.audio import AudioCNN, AudioCRNN
 from mmpipe.model.encoders.image import WHITE, ImageCNN, ImageResNet
-from mmpipe.model.encoders.parts import Encoded, Normalize, length_mask
+from mmpipe.model.encoders.pretrained import FineTuned, Vector
 from mmpipe.model.encoders.text import TextGRU, TextTransformer
+from mmpipe.model.parts import Encoded, Normalize, length_mask
 
 __all__ = [
     "ENCODERS",
@@ -19,17 +20,19 @@ __all__ = [
     "AudioCNN",
     "AudioCRNN",
     "Encoded",
+    "FineTuned",
     "ImageCNN",
     "ImageResNet",
     "Normalize",
     "TextGRU",
     "TextTransformer",
+    "Vector",
     "length_mask",
 ]
 
 ENCODERS: dict[str, dict[str, Callable[..., nn.Module]]] = {
-    "audio": {"cnn": AudioCNN, "crnn": AudioCRNN},
-    "image": {"cnn": ImageCNN, "resnet": ImageResNet},
-    "text": {"gru": TextGRU, "transformer": TextTransformer},
+    "audio": {"cnn": AudioCNN, "crnn": AudioCRNN, "vector": Vector},
+    "image": {"cnn": ImageCNN, "resnet": ImageResNet, "vector": Vector, "pretrained": FineTuned},
+    "text": {"gru": TextGRU, "transformer": TextTransformer, "vector": Vector, "pretrained": FineTuned},
 }
 """Modality → name → class. One more encoder is a class, an entry here and in `params.Model`, and a test."""

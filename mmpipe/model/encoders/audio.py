@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe.model.encoders.parts import (
+from mmpipe.model.parts import (
     Encoded,
     Normalize,
     Project,

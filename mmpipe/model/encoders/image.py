@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe.model.encoders.parts import Encoded, Normalize, Project, Train
+from mmpipe.model.parts import Encoded, Normalize, Project, Train
 
 WHITE = 255.0
 """What fills the square around a picture: 0 after normalisation, as the padding of the convolutions is."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe.model.encoders.parts import Encoded, Project, Train, both_ways, length_mask, mean_over, most_over
+from mmpipe.model.parts import Encoded, Project, Train, both_ways, length_mask, mean_over, most_over
 
 GAIN = 3.0
 """Of token vectors, which start small, to about 1."""
