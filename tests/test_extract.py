@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import tiny_weights
 
 from mmpipe import blueprint, files, schema, tables, weights
 from mmpipe.errors import TooManyBadRowsError
-from mmpipe.features import embedding, text
+from mmpipe.features import embedding, image, text
 from mmpipe.features import extract as module
 from mmpipe.features.extract import extract
 from mmpipe.features.extractor import Extractor, Frozen
@@ -147,42 +148,47 @@ def test_other_settings_are_another_store(rows):
     assert run(rows, "image").computed == 0
 
 
-@pytest.fixture
-def vectors_of(rows):
-    """An extractor whose vectors come from small weights in the workspace's folder of this name."""
-
-    def made(name, depth=1):
-        config = {**tiny_weights.BERT, "num_hidden_layers": depth}
-        tiny_weights.publish(Path(name), config)
-        found = weights.find(name)
-        frozen = Frozen(found.source, found.sha256, blueprint.of("text", found))
-        return Extractor("text", EXTRACTORS["text"].settings, frozen)
-
-    return made
+def frozen(name):
+    """An extractor of vectors, by small weights in the workspace's folder of this name."""
+    tiny_weights.lite(Path(name))
+    found = weights.find(name)
+    made = Frozen(found.source, found.sha256, blueprint.of("image", found))
+    return Extractor("image", EXTRACTORS["image"].settings, made)
 
 
-def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows, vectors_of):
-    def run(some, extractor, *, out, store="store", workers=2):
+def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows):
+    def run(some, *, out, store="store", workers=1):
         return extract(table(some), extractor, out=Path(out), store=Path(store), workers=workers)
 
-    extractor = vectors_of("weights")
-    assert run(rows, extractor, out="one").computed == COUNT
-    assert run(rows, extractor, out="again", workers=1).computed == 0
-    assert run(rows[5:9], extractor, out="x", store="other").computed == 4
-    assert run(rows, extractor, out="two", store="other", workers=1).computed == COUNT - 4
+    extractor = frozen("weights")
+    assert run(rows, out="one", workers=2).computed == COUNT
+    assert run(rows, out="again").computed == 0
+    assert run(rows[5:9], out="x", store="other").computed == 4
+    assert run(rows, out="two", store="other").computed == COUNT - 4
     assert hashes("one") == hashes("again") == hashes("two")
     made = features("one")
-    assert made.schema.field("value").type == pa.binary(4 * 16)
+    assert made.schema.field("value").type == pa.binary(4 * 1280)
     facts = {
         key.decode(): json.loads(value) for key, value in made.schema.metadata.items() if key != b"dtype"
     }
-    assert facts["shape"] == [16] and facts["base"]["max_tokens"] == 8
-    assert facts["weights_sha256"] == extractor.frozen.sha256 and facts["blueprint"]["width"] == 16
-    ids = text.encode([row["text"] for row in rows], **EXTRACTORS["text"].settings)
-    net = embedding.backbone("text", "weights", extractor.frozen.sha256)
-    want = embedding.vectors(net, ids)
+    assert facts["shape"] == [1280] and facts["base"] == {"dtype": "uint8", "shape": [16, 16, 3]}
+    assert facts["weights_sha256"] == extractor.frozen.sha256 and facts["blueprint"]["width"] == 1280
+    pixels = [image.extract(picture(number), size=16, mode="fast") for number in range(COUNT)]
+    want = embedding.vectors(embedding.backbone("image", "weights", extractor.frozen.sha256), pixels)
     assert np.array_equal([np.frombuffer(value, np.float32) for value in made["value"].to_pylist()], want)
-    assert run(rows, vectors_of("deeper", depth=2), out="o").computed == COUNT
+
+
+def test_a_frozen_backbone_of_other_weights_is_another_store_and_a_bad_sample_a_row(rows):
+    extractor = frozen("weights")
+    other = replace(extractor, frozen=replace(extractor.frozen, sha256="0" * 64))
+    prints = [module._fingerprint(one) for one in (extractor, other, EXTRACTORS["image"])]
+    assert len(set(prints)) == 3
+    Path(rows[1]["image_path"]).write_bytes(picture(999))
+    counts = extract(table(rows[:3]), extractor, out=Path("out"), store=Path("store"), workers=1)
+    assert (counts.failed, counts.computed) == (1, 3)
+    made = features()
+    assert [value is None for value in made["value"].to_pylist()] == [False, True, False]
+    assert made["error"][1].as_py() == "file-changed 'raw/1.png' has changed since it was ingested"
 
 
 @pytest.mark.parametrize("changed", [{"kind": "stft"}, {"kind": "mfcc", "n_mfcc": 8}, {"mode": "exact"}])
