@@ -33,13 +33,14 @@ class Settings:
 
 
 def apply(batch: Batch, settings: Settings) -> Batch:
-    """The batch with changed inputs."""
+    """The batch with changed inputs; vectors of frozen backbones stay as they are."""
     inputs, lengths = dict(batch.inputs), dict(batch.lengths)
-    if "image" in inputs:
+    raw = {m for m, x in inputs.items() if x.ndim != 2 or not x.is_floating_point()}
+    if "image" in raw:
         inputs["image"] = image(inputs["image"], settings)
-    if "audio" in inputs:
+    if "audio" in raw:
         inputs["audio"], lengths["audio"] = audio(inputs["audio"], lengths["audio"], settings)
-    if "text" in inputs:
+    if "text" in raw:
         inputs["text"] = tokens(inputs["text"], lengths["text"], settings.token_dropout)
     return replace(batch, inputs=inputs, lengths=lengths)
 

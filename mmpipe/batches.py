@@ -25,10 +25,11 @@ WIDTH_STEP = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples on one device. Legend: B samples, T frames or tokens, M mel bands, H × W pixels.
+    """B samples on one device. Legend: B samples, T frames or tokens, M values a frame, H × W pixels.
 
     `inputs`: image uint8 (B, 3, H, W) in channels_last memory · audio float16 (B, T, M) · text int32 (B, T);
-    zeros past a sample's length. Rows of absent modalities hold no meaning.
+    zeros past a sample's length; or, of a frozen backbone, one vector a sample, float32 (B, C). Rows of
+    absent modalities hold no meaning.
     `lengths`: int64 (B,), frames or tokens (1 for an image, 0 where absent). `present`: bool (B,).
     `target`: (B, …) as `targets.encode` has it, -1 = unknown. `index`: int64 (B,), rows of the dataset.
     `partial`: the modalities that some row lacks.
@@ -61,7 +62,8 @@ class Batch:
 class Column:
     """One modality of N samples, resident: `values` are joined without padding, sample i at `start[i]`.
 
-    `values`: (rows, H, W, 3) one row a sample where `fixed`, else (frames, ...). `length` 0 = absent.
+    `values`: (rows, H, W, 3) or (rows, C), one row a sample, where `fixed`, else (frames, ...). `length`
+    0 = absent.
     """
 
     values: Tensor
@@ -71,10 +73,11 @@ class Column:
     fixed: bool
 
     def gather(self, rows: NDArray[np.int64], index: Tensor) -> Tensor:
-        """(B, 3, H, W) or, padded with zeros to the longest, (B, T, ...)."""
+        """(B, 3, H, W) or (B, C) or, padded with zeros to the longest, (B, T, ...)."""
         start = self.start.index_select(0, index)
         if self.fixed:
-            return self.values.index_select(0, start).permute(0, 3, 1, 2)
+            rows_of = self.values.index_select(0, start)
+            return rows_of.permute(0, 3, 1, 2) if rows_of.ndim == 4 else rows_of
         longest = max(int(self.lengths[rows].max()), 1)
         steps = torch.arange(WIDTH_STEP * math.ceil(longest / WIDTH_STEP), device=start.device)
         where = (start[:, None] + steps).clamp_(max=len(self.values) - 1).flatten()
@@ -127,7 +130,7 @@ class Dataset:
         )
 
     def moments(self, modality: str) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel or mel band: two float32 (C,)."""
+        """Mean and standard deviation of each channel or value of a frame: two float32 (C,)."""
         values = self.columns[modality].values
         flat = values.reshape(-1, values.shape[-1])
         total, square = torch.zeros(2, flat.shape[1], dtype=torch.float64, device=flat.device)
@@ -138,6 +141,10 @@ class Dataset:
         mean = total / len(flat)
         deviation = (square / len(flat) - mean.square()).clamp(min=1e-8).sqrt()
         return mean.float(), deviation.float()
+
+    def having(self, modality: str) -> int:
+        """How many samples have the modality."""
+        return int(self.columns[modality].lengths.astype(bool).sum())
 
     def containing(self, modality: str, vocabulary: int) -> Tensor:
         """How many samples have each token id: int64 (vocabulary,)."""

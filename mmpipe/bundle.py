@@ -4,6 +4,7 @@
 
     model.safetensors   weights and normalisation moments
     config.json         architecture, labels, task, preprocessing, temperature, where it came from
+    frozen-*.safetensors    of each modality whose vectors a pretrained backbone makes
     tokenizer.json      where the model reads text
     metrics.json        of held-out samples
     README.md           the model card, once the model is evaluated
@@ -27,8 +28,9 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 METRICS = "metrics.json"
 CARD = "README.md"
+FROZEN = {modality: f"frozen-{modality}.safetensors" for modality in ("audio", "image", "text")}
 NEEDED = frozenset({CONFIG, METRICS, WEIGHTS})
-ALLOWED = NEEDED | {TOKENIZER, CARD}
+ALLOWED = NEEDED | {TOKENIZER, CARD, *FROZEN.values()}
 KNOWN = ALLOWED | {MANIFEST, ORIGIN}
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 MAX_BYTES = 1 << 36

@@ -32,6 +32,8 @@ LEFT_OUT = {
     "rules": "refuses values",
     "section": "refuses values, with words",
     "sense": "refuses values, with words",
+    # It finds files and hashes them: the fingerprints of the stages that read weights have this hash.
+    "weights": "brings pretrained weights, which are known by their sha256 or commit",
     "yaml_text": "reads values",
 }
 """Modules of the package that are not followed, and why what is written does not depend on their code.

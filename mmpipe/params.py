@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from mmpipe import sense, yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.judging import Evaluate, Gate
+from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
 from mmpipe.yaml_text import Key
@@ -109,52 +110,15 @@ class Split(Section):
         return self
 
 
-class Image(Section):
-    """Picture → uint8 pixels."""
-
-    size: Annotated[int, Field(ge=16, le=512)] = 64
-    """Side of the square, px."""
-    mode: Literal["fast", "exact"] = "fast"
-    """`fast` decodes JPEG at a reduced size where that is still large enough."""
-
-
-class Audio(Section):
-    """Recording → log-mel spectrogram."""
-
-    sample_rate: Annotated[int, Field(ge=4_000, le=96_000)] = 16_000
-    """Hz, after resampling."""
-    n_fft: Annotated[int, Field(ge=64, le=8_192)] = 400
-    """Samples in a Fourier window."""
-    hop_length: Annotated[int, Field(ge=16, le=8_192)] = 160
-    """Samples from one frame to the next."""
-    n_mels: Annotated[int, Field(ge=8, le=256)] = 64
-    """Mel bands."""
-    max_duration_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """Longer recordings are cut."""
-    mode: Literal["fast", "exact"] = "fast"
-    """`exact`: torchaudio; `fast`: soxr and a framed FFT (the same within 1e-3, the resampling aside)."""
-
-
-class Text(Section):
-    """Text → token ids by a byte-pair encoding fitted on the train split."""
-
-    vocab_size: Annotated[int, Field(ge=300, le=100_000)] = 8_000
-    """Largest number of tokens; a small corpus gives fewer."""
-    max_tokens: Positive = 64
-    """Longer texts are cut."""
-    lowercase: bool = True
-    """Fold capital letters."""
-
-
 class Model(Section):
     """Encoders × fusion × task."""
 
-    image: Literal["cnn", "none"] = "cnn"
-    """Encoder of pictures; none = leave them out."""
-    text: Literal["gru", "none"] = "gru"
-    """Encoder of texts."""
-    audio: Literal["cnn", "none"] = "cnn"
-    """Encoder of log-mel spectrograms."""
+    image: Literal["cnn", "resnet", "pretrained", "none"] = "cnn"
+    """Encoder of pictures: plain or residual convolutions, or image.pretrained; none = leave them out."""
+    text: Literal["gru", "transformer", "pretrained", "none"] = "gru"
+    """Encoder of texts: recurrent or a small transformer, each beside a bag of words, or text.pretrained."""
+    audio: Literal["cnn", "crnn", "pretrained", "none"] = "cnn"
+    """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat"] = "concat"
     """How encoded modalities become one."""
     task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
@@ -193,7 +157,7 @@ class Augment(Section):
     audio_time_mask: Fraction = 0.3
     """Largest share of the frames under the two SpecAugment masks."""
     audio_mel_mask: Fraction = 0.3
-    """Largest share of the mel bands under the two SpecAugment masks."""
+    """Largest share of the bands under the two SpecAugment masks; not of `mfcc`, which has no bands."""
     token_dropout: Fraction = 0.1
     """Chance that a token is hidden."""
 
@@ -211,6 +175,8 @@ class Train(Section):
     """Samples a step."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
     """Highest learning rate."""
+    pretrained_lr: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of `lr` at which pretrained weights that are not frozen learn."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Of AdamW; biases and norms have none."""
     warmup_fraction: Fraction = 0.1

@@ -1,5 +1,6 @@
 """Types of the values of `params.yaml`: ranges, and rules that a range cannot say."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -30,5 +31,20 @@ def _one_of_n(value: float) -> float:
     return value
 
 
+def _source(name: str) -> str:
+    """A branch of the hub moves, and so does what a link leads to: neither says which weights they are."""
+    kind, colon, rest = name.rpartition(":")
+    path = PurePosixPath(name)
+    if not colon and not path.is_absolute() and ".." not in path.parts and path.parts:
+        return name
+    if kind == "package" and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", rest):
+        return name
+    if kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest):
+        return name
+    allowed = "a folder of the workspace, package:NAME or hub:OWNER/NAME@COMMIT with all 40 digits"
+    raise ValueError(f"must be {allowed}, not {name!r}")
+
+
+WeightsSource = Annotated[str, AfterValidator(_source)]
 DataPath = Annotated[str, AfterValidator(_raw_or_corpus)]
 OneOfN = Annotated[float, AfterValidator(_one_of_n)]

@@ -1,4 +1,4 @@
-"""Which values of `params.yaml` make no sense together: a task, its targets, its loss, its metrics."""
+"""Which values of `params.yaml` make no sense together: a task and its targets, an encoder and its input."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +24,8 @@ ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     "retrieve": NO_CLASSES | NO_NUMBER | {("train", "auxiliary"): (0.0,), ("model", "fusion"): ("concat",)},
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
+UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
+"""Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
 Key = tuple[str, ...]
 
 
@@ -45,6 +47,26 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
     if metric != "auto" and metric not in METRICS[task]:
         others = ", ".join(("auto", *METRICS[task]))
         yield ("gate", "metric"), f"gate.metric: {metric} {with_task}, which has {others}"
+    yield from _of_inputs(params)
+
+
+def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Encoders and what they read."""
+    for modality in ("image", "text", "audio"):
+        encoder, source = params["model"][modality], params[modality]["pretrained"]
+        if encoder == "pretrained" and source is None:
+            words = f"model.{modality}: pretrained needs weights, set {modality}.pretrained"
+            yield ("model", modality), words
+        if encoder not in ("pretrained", "none") and source is not None:
+            words = f"{modality}.pretrained: is of no use to the encoder {encoder}, set it to null"
+            yield (modality, "pretrained"), f"{words} or model.{modality} to pretrained"
+    if params["text"]["pretrained"] is not None and params["text"]["max_tokens"] < 3:
+        yield ("text", "max_tokens"), "text.max_tokens: must be 3 at least, the marks around a text are two"
+    kind = params["audio"]["kind"]
+    for key in UNCHANGED.get(kind, ()) if params["model"]["audio"] in ("cnn", "crnn") else ():
+        if params["augment"][key]:
+            words = f"augment.{key}: must be 0 where audio.kind is {kind}, for which it means nothing"
+            yield ("augment", key), words
 
 
 def _shown(value: Any) -> str:

@@ -29,6 +29,7 @@ class Settings:
     patience: int | None
     batch_size: int
     lr: float
+    pretrained_lr: float
     weight_decay: float
     warmup_fraction: float
     label_smoothing: float
@@ -179,7 +180,8 @@ class _Training:
         done, total = progress.epoch * self.steps + progress.step, settings.epochs * self.steps
         warmup = int(settings.warmup_fraction * total)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(done, total=total, warmup=warmup, peak=settings.lr)
+            peak = settings.lr * group["share"]
+            group["lr"] = learning_rate(done, total=total, warmup=warmup, peak=peak)
         self.network.train()
         loss = self._loss(self.train.batch(rows).to(self.machine.device))
         self.optimizer.zero_grad(set_to_none=True)
@@ -235,12 +237,16 @@ class _Training:
 
 
 def _optimizer(network: Network, settings: Settings) -> torch.optim.AdamW:
-    """No weight decay on biases, norms and other vectors."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """No weight decay on biases, norms and other vectors; a smaller rate for pretrained weights.
+
+    `share`: of the learning rate.
+    """
+    groups = []
+    for share, known in ((1.0, False), (settings.pretrained_lr, True)):
+        some = [p for name, p in network.named_parameters() if (".backbone." in name) is known]
+        decay = {"params": [p for p in some if p.ndim > 1], "weight_decay": settings.weight_decay}
+        plain = {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0}
+        groups += [one | {"share": share} for one in (decay, plain) if some]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
 
 

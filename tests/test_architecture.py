@@ -15,6 +15,7 @@ LAYERS = {
         "files",
         "interrupt",
         "judging",
+        "modalities",
         "params",
         "progress",
         "rules",
@@ -28,9 +29,21 @@ LAYERS = {
         "worker",
         "yaml_text",
     ),
-    2: ("bundle", "executors", "fingerprint", "lockfile", "locks", "media.*", "sheets", "tables", "vcs"),
+    2: (
+        "bundle",
+        "executors",
+        "fingerprint",
+        "lockfile",
+        "locks",
+        "media.*",
+        "sheets",
+        "tables",
+        "vcs",
+        "weights",
+    ),
     3: (
         "answers.*",
+        "blueprint",
         "calibration",
         "charts",
         "class_folders",
@@ -50,6 +63,15 @@ LAYERS = {
         "model.encoders",
         "multilabel_scorecard",
         "pages",
+        "model.auto",
+        "model.efficientnet",
+        "model.encoders.audio",
+        "model.encoders.image",
+        "model.encoders.pretrained",
+        "model.encoders.text",
+        "model.parts",
+        "model.pickled",
+        "model.pretrained",
         "paired",
         "records.*",
         "registry.*",
@@ -107,10 +129,13 @@ ONLY_IN = {
         "evaluate",
         "predict",
         "features.audio",
+        "features.embedding",
         "curves",
         "resume",
         "validation",
     ),
+    "transformers": ("model.auto",),
+    "huggingface_hub": ("weights",),
     "torchaudio": ("features.audio",),
     "cv2": ("media.image", "features.image"),
     "subprocess": ("vcs",),
@@ -127,6 +152,7 @@ ONLY_IN = {
     "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*"),
     "mmpipe.judging": ("params",),
     "mmpipe.sense": ("params",),
+    "mmpipe.modalities": ("params",),
     "mmpipe.stages": ("stages.*", "commands.*", "retrain.*"),
     "pickle": ("executors", "worker"),  # between a process and its own workers, never from a file
 }
@@ -151,12 +177,19 @@ def name_of(path: Path) -> str:
 
 TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-FOLDERS = {name_of(path) for path in PACKAGE.rglob("__init__.py")} - {"mmpipe"}
+CODE_IN_INIT = {"mmpipe", "model.encoders"}
+FOLDERS = {name_of(path) for path in PACKAGE.rglob("__init__.py")} - CODE_IN_INIT
 MODULES = sorted(set(TREES) - FOLDERS)
 
 
 def matches(module: str, pattern: str) -> bool:
     return module == pattern or (pattern.endswith(".*") and module.startswith(pattern[:-1]))
+
+
+def known_pickle(module: str, call: ast.Call) -> bool:
+    """Of bytes whose sha256 is in the source (docs/decisions/0007), by an unpickler that calls nothing."""
+    told = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return module == "model.pickled" and told.get("weights_only") == "True"
 
 
 def layer_of(module: str) -> int:
@@ -270,7 +303,8 @@ def test_no_dangerous_calls_and_no_blanket_excepts(module):
                 node.lineno
             )
         if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"{module}:{node.lineno}"
+            forbidden = ast.unparse(node.func) in FORBIDDEN_CALLS and not known_pickle(module, node)
+            assert not forbidden, f"{module}:{node.lineno}"
             assert not any(k.arg == "shell" for k in node.keywords), f"{module}:{node.lineno}"
             pickled = [
                 k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"

@@ -264,5 +264,5 @@ def test_mel_bands_are_the_same_everywhere(tmp_path):
     checkpoint.save_bundle(
         tmp_path / "b", build_model(**one), config=config, architecture=one, metrics={}, tokenizer=None
     )
-    with pytest.raises(VerificationError, match=r"shape \[-1, 9\] for 8 mel bands"):
+    with pytest.raises(VerificationError, match=r"shape \[-1, 9\] for 8 values a frame"):
         checkpoint.load_bundle(tmp_path / "b")

@@ -23,6 +23,7 @@ USED = {
     "rules": set(),
     "section": set(),
     "sense": set(),
+    "weights": {"CONFIG", "Weights", "find", "identity"},
     "yaml_text": set(),
 }
 """What stages use of the modules left out. Before you add a name: can it change what a stage writes?"""
@@ -177,12 +178,12 @@ def written(site, folder):
         ("params.py", "= 2e-3", "= 1e-3", {"train"}),
         ("params.py", "epochs: Positive = 60", "epochs: Positive = 61", set()),  # params.yaml has its own
         (
-            "params.py",
+            "modalities.py",
             "lowercase: bool = True",
             "lowercase: bool = False",
             {"tokenizer", "extract_text", "train"},
         ),
-        ("params.py", "n_mels: Annotated[int, Field(ge=8", "n_mels: Annotated[int, Field(ge=9", set()),
+        ("modalities.py", "n_mels: Annotated[int, Field(ge=8", "n_mels: Annotated[int, Field(ge=9", set()),
         ("section.py", "no such key", "no key of this name", set()),
     ],
 )

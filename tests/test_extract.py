@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+import tiny_weights
 
-from mmpipe import files, schema, tables
+from mmpipe import blueprint, files, schema, tables, weights
 from mmpipe.errors import TooManyBadRowsError
+from mmpipe.features import embedding, image, text
 from mmpipe.features import extract as module
-from mmpipe.features import text
 from mmpipe.features.extract import extract
-from mmpipe.features.extractor import Extractor
+from mmpipe.features.extractor import Extractor, Frozen
 
 COUNT = 24
 AUDIO = {
@@ -143,6 +146,58 @@ def test_other_settings_are_another_store(rows):
     other = Extractor("image", {"size": 17, "mode": "fast"})
     assert extract(table(rows), other, out=Path("o"), store=Path("store"), workers=1).computed == COUNT
     assert run(rows, "image").computed == 0
+
+
+def frozen(name):
+    """An extractor of vectors, by small weights in the workspace's folder of this name."""
+    tiny_weights.lite(Path(name))
+    found = weights.find(name)
+    made = Frozen(found.source, found.sha256, blueprint.of("image", found))
+    return Extractor("image", EXTRACTORS["image"].settings, made)
+
+
+def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows):
+    def run(some, *, out, store="store", workers=1):
+        return extract(table(some), extractor, out=Path(out), store=Path(store), workers=workers)
+
+    extractor = frozen("weights")
+    assert run(rows, out="one", workers=2).computed == COUNT
+    assert run(rows, out="again").computed == 0
+    assert run(rows[5:9], out="x", store="other").computed == 4
+    assert run(rows, out="two", store="other").computed == COUNT - 4
+    assert hashes("one") == hashes("again") == hashes("two")
+    made = features("one")
+    assert made.schema.field("value").type == pa.binary(4 * 1280)
+    facts = {
+        key.decode(): json.loads(value) for key, value in made.schema.metadata.items() if key != b"dtype"
+    }
+    assert facts["shape"] == [1280] and facts["base"] == {"dtype": "uint8", "shape": [16, 16, 3]}
+    assert facts["weights_sha256"] == extractor.frozen.sha256 and facts["blueprint"]["width"] == 1280
+    pixels = [image.extract(picture(number), size=16, mode="fast") for number in range(COUNT)]
+    want = embedding.vectors(embedding.backbone("image", "weights", extractor.frozen.sha256), pixels)
+    assert np.array_equal([np.frombuffer(value, np.float32) for value in made["value"].to_pylist()], want)
+
+
+def test_a_frozen_backbone_of_other_weights_is_another_store_and_a_bad_sample_a_row(rows):
+    extractor = frozen("weights")
+    other = replace(extractor, frozen=replace(extractor.frozen, sha256="0" * 64))
+    prints = [module._fingerprint(one) for one in (extractor, other, EXTRACTORS["image"])]
+    assert len(set(prints)) == 3
+    Path(rows[1]["image_path"]).write_bytes(picture(999))
+    counts = extract(table(rows[:3]), extractor, out=Path("out"), store=Path("store"), workers=1)
+    assert (counts.failed, counts.computed) == (1, 3)
+    made = features()
+    assert [value is None for value in made["value"].to_pylist()] == [False, True, False]
+    assert made["error"][1].as_py() == "file-changed 'raw/1.png' has changed since it was ingested"
+
+
+@pytest.mark.parametrize("changed", [{"kind": "stft"}, {"kind": "mfcc", "n_mfcc": 8}, {"mode": "exact"}])
+def test_another_kind_of_spectrogram_is_another_store(rows, changed):
+    run(rows, "audio")
+    other = Extractor("audio", {**AUDIO, **changed})
+    assert extract(table(rows), other, out=Path("o"), store=Path("store"), workers=1).computed == COUNT
+    assert features("o").schema.metadata[b"kind"].decode() == changed.get("kind", "log_mel")
+    assert run(rows, "audio").computed == 0
 
 
 def test_a_missing_modality_is_no_row_and_none_at_all_is_an_empty_table(rows):

@@ -1,4 +1,4 @@
-"""Recordings → log-mel: a sine's band, frame counts, torchaudio and librosa as oracles."""
+"""Recordings → spectrograms: a sine's band, frame counts, torchaudio and librosa as oracles."""
 
 import io
 import math
@@ -80,6 +80,75 @@ def test_mel_power_equals_librosa():
     assert np.allclose(got, want.T, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow  # its import compiles for seconds
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+@pytest.mark.parametrize("sizes", [(400, 160, 64, 20), (512, 128, 40, 40), (1024, 256, 80, 13)])
+def test_log_mel_mfcc_and_magnitude_equal_librosa_to_1e_4(mode, sizes):
+    librosa = pytest.importorskip("librosa")
+    n_fft, hop_length, n_mels, n_mfcc = sizes
+    samples = noise() + sine(440)
+    frames = {"n_fft": n_fft, "hop_length": hop_length, "pad_mode": "reflect"}
+    magnitude = np.abs(librosa.stft(samples, **frames))
+    mel = librosa.feature.melspectrogram(
+        y=samples, sr=16_000, n_mels=n_mels, htk=True, norm=None, power=2.0, **frames
+    )
+    log_mel = np.log(mel + 1e-6)
+    mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=n_mfcc, dct_type=2, norm="ortho")
+    front_end = audio.FRONT_ENDS[mode]
+    at = {"sample_rate": 16_000, "n_fft": n_fft, "hop_length": hop_length}
+    ours = audio.log(front_end.mel(samples, 16_000, n_mels=n_mels, **at))
+    assert np.allclose(front_end.magnitude(samples, 16_000, **at), magnitude.T, rtol=1e-4, atol=1e-4)
+    assert np.allclose(ours, log_mel.T, rtol=1e-4, atol=1e-4)
+    assert np.allclose(front_end.coefficients(ours, n_mfcc), mfcc.T, rtol=1e-4, atol=1e-4)
+
+
+KINDS = {"log_mel": 64, "mfcc": 20, "stft": 201}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_modes_of_each_kind_are_the_same_and_as_wide_as_said(kind):
+    settings = {**SETTINGS, "kind": kind, "n_mfcc": 20}
+    fast, exact = (audio.extract(wav(noise()), **{**settings, "mode": mode}) for mode in ("fast", "exact"))
+    assert fast.shape == exact.shape == (101, KINDS[kind])
+    assert np.allclose(fast.astype(float), exact.astype(float), rtol=2e-3, atol=2e-3)
+    assert audio.facts(**settings)["shape"] == f"[-1, {KINDS[kind]}]"
+    assert audio.max_bytes(**settings) == 201 * KINDS[kind] * 2
+    assert np.abs(fast).max() > 1
+
+
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_a_wave_is_the_samples_themselves_at_the_rate_asked_for(mode):
+    settings = {**SETTINGS, "mode": mode}
+    found = audio.extract(wav(noise()), **settings, kind="wave")
+    assert found.dtype == np.float32 and np.allclose(found, noise(), atol=1e-4)
+    assert len(audio.extract(wav(noise(rate=8_000), 8_000), **settings, kind="wave")) == 16_000
+    assert len(audio.extract(wav(noise()[:9]), **settings, kind="wave")) == 400
+    facts = audio.facts(**settings, kind="wave")
+    assert (facts["shape"], facts["dtype"]) == ("[-1]", "float32")
+    assert audio.max_bytes(**settings, kind="wave") >= 4 * 32_000
+
+
+def test_a_sines_magnitude_by_hand():
+    found = audio.extract(wav(sine(1_000)), **SETTINGS, kind="stft")
+    assert abs(float(found[20, 25]) - 0.5 * 200 / 2) < 0.05  # amplitude × sum of the window / 2, at 1000 / 40
+    assert found[20].argmax() == 25 and float(found[20, 40]) < 0.02
+
+
+def test_the_cosines_are_orthonormal_and_a_flat_spectrum_has_one_coefficient():
+    cosines = audio.dct(64, 64)
+    assert np.allclose(cosines.T @ cosines, np.eye(64), atol=1e-5)
+    flat = audio.fast_coefficients(np.full((2, 64), 3, np.float32), 20)
+    assert np.allclose(flat[:, 0], 3 * 8) and np.abs(flat[:, 1:]).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_a_recording_shorter_than_a_window_and_silence_are_finite(kind, mode):
+    for samples in (noise()[:7], np.zeros(4_000)):
+        found = audio.extract(wav(samples), **{**SETTINGS, "mode": mode}, kind=kind)
+        assert np.isfinite(found).all() and len(found) >= 3
+
+
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 def test_a_spectrogram_that_is_not_finite_is_refused(monkeypatch, mode):
@@ -97,6 +166,7 @@ def test_the_largest_sound_that_is_believed_has_a_finite_spectrogram(mode):
     soundfile.write(file, loud, 16_000, format="WAV", subtype="FLOAT")
     largest = {**SETTINGS, "n_fft": 8_192, "mode": mode}
     assert 20 < audio.extract(file.getvalue(), **largest).max() < 40
+    assert audio.extract(file.getvalue(), **largest, kind="stft").max() == 65_504
 
 
 def test_a_recording_that_ends_early_is_taken_where_ingest_has_judged_it():

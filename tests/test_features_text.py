@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mmpipe.features import text
 
@@ -53,3 +53,30 @@ def test_specials_have_fixed_ids_and_the_size_is_bounded():
 def test_facts():
     facts = text.facts(tokenizer_json=fitted(), max_tokens=7)
     assert (facts["shape"], facts["dtype"], facts["pad"], facts["mask"]) == ("[-1]", "int32", "0", "1")
+
+
+def marked():
+    """A tokenizer as published weights have one: marks around a text, cut to 6 and padded to 9 tokens."""
+    tokenizer = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, "red": 4}, "[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]", "[PAD]"])
+    tokenizer.enable_truncation(6)
+    tokenizer.enable_padding(length=9)
+    return text.adopt(tokenizer.to_str())
+
+
+def test_the_tokenizer_of_weights_marks_texts_and_neither_pads_nor_cuts_of_itself():
+    found = text.encode(["red red", "", "red " * 20, " "], marked(), max_tokens=12)
+    assert [ids.tolist() for ids in found[:2]] == [[1, 4, 4, 2], []]
+    assert found[2].tolist() == [1, *[4] * 10, 2]
+    assert found[3].tolist() == [] and found[3].dtype == np.int32
+    assert text.vocab_size(marked()) == 5
+
+
+def test_marks_that_are_written_in_a_text_are_words():
+    assert text.encode(["red [SEP] red"], marked(), max_tokens=12)[0].tolist().count(2) == 1

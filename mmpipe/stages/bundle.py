@@ -23,7 +23,7 @@ def main() -> None:
         train=train,
         rows=rows,
         split=split,
-        size=len(trained.files[bundle.WEIGHTS]),
+        size=sum(len(data) for name, data in trained.files.items() if name.endswith(".safetensors")),
     )
     metrics = {"test": test, "test_sha256": testset.read(Path()).sha256, "validation": train}
     contents = {**trained.files, bundle.METRICS: files.canonical_json(metrics).encode()}

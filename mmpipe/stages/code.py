@@ -4,10 +4,11 @@ DVC itself sees the values that are written in params.yaml. The values here are 
 use, defaults included, in place of the code that reads them (`fingerprint.LEFT_OUT`).
 """
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmpipe import fingerprint, paths
+from mmpipe import fingerprint, paths, weights
 from mmpipe.files import canonical_json, write_json
 from mmpipe.params import load
 from mmpipe.stages.process import run
@@ -47,10 +48,16 @@ def main() -> None:
 
 def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
     """Stage → what it depends on now: its code and libraries, and the workspace's parameters."""
-    params = load(root / paths.PARAMS).model_dump(mode="json")
+    loaded = load(root / paths.PARAMS)
+    params = loaded.model_dump(mode="json")
+    sources = {m: found for m in MODALITIES if (found := getattr(loaded, m).pretrained) is not None}
+    known = {modality: weights.identity(source, root) for modality, source in sources.items()}
     return {
-        stage: fingerprint.of_modules(*modules(stage, params["model"]["task"]), without=JUDGES.get(stage, ()))
+        stage: fingerprint.of_modules(
+            *modules(stage, params["model"]["task"], known), without=JUDGES.get(stage, ())
+        )
         | {"params": {section: params[section] for section in sections}}
+        | _weights(stage, known)
         for stage, sections in SECTIONS.items()
     }
 
@@ -68,11 +75,23 @@ def stale(root: Path) -> list[str]:
     ]
 
 
-def modules(stage: str, task: str) -> list[str]:
-    """Where a stage's code starts; what is imported by a computed name is not seen: modalities and tasks."""
+def modules(stage: str, task: str, pretrained: Collection[str] = ()) -> list[str]:
+    """Where a stage's code starts; what is imported by a computed name is not seen: modalities and tasks.
+
+    `pretrained`: the modalities that have pretrained weights.
+    """
     name, _, modality = stage.partition("_")
     more = [f"mmpipe.features.{modality}"] if modality else []
+    if modality in pretrained or (name == "train" and pretrained):
+        more += ["mmpipe.features.embedding", "mmpipe.model.auto"]
     return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
+
+
+def _weights(stage: str, known: Mapping[str, str | None]) -> dict[str, Any]:
+    """Which pretrained weights a stage reads, where there are any."""
+    reads = {"tokenizer": ("text",), "train": MODALITIES, **{f"extract_{m}": (m,) for m in MODALITIES}}
+    found = {modality: known[modality] for modality in reads.get(stage, ()) if modality in known}
+    return {"weights": found} if found else {}
 
 
 if __name__ == "__main__":

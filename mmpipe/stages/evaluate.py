@@ -10,7 +10,7 @@ def main() -> None:
     """Score val and test with the bundle; write metrics, plots, predictions and what they tell."""
     chosen = params.load(paths.PARAMS).evaluate
     device = runtime.select(precision="fp32", threads=chosen.threads).device
-    bundle = load_bundle(paths.TRAINED, device=device)
+    bundle = load_bundle(paths.TRAINED, device=device, for_tables=True)
     features = {m: paths.features(m) for m in schema.MODALITIES}
     val, test = (
         evaluate.score(bundle, features, paths.SPLITS, split, batch_size=chosen.batch_size)

@@ -7,6 +7,7 @@ from mmpipe.errors import UsageError
 from mmpipe.features.extract import TIMEOUT_S, extract
 from mmpipe.features.extractor import Extractor
 from mmpipe.params import load
+from mmpipe.stages import pretrained
 from mmpipe.stages.process import run
 
 
@@ -16,14 +17,15 @@ def main() -> None:
     if modality not in schema.MODALITIES:
         raise UsageError("usage", f"needs one of {', '.join(schema.MODALITIES)}, not {modality!r}")
     params = load(paths.PARAMS)
-    settings = getattr(params, modality).model_dump()
+    section = getattr(params, modality)
+    settings = pretrained.settings(modality, section)
     if modality == "text":
         tokenizer = paths.TOKENIZER.read_text("utf-8")
         settings = {"tokenizer_json": tokenizer, "max_tokens": settings["max_tokens"]}
     samples = tables.read(paths.SAMPLES, schema.SAMPLES)
     counts = extract(
         samples,
-        Extractor(modality, settings),
+        Extractor(modality, settings, pretrained.frozen(modality, section)),
         out=paths.features(modality),
         store=paths.STORE,
         timeout_s=max(TIMEOUT_S, params.ingest.timeout_s),

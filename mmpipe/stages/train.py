@@ -14,9 +14,11 @@ from mmpipe.errors import InvalidError
 from mmpipe.model import complexity
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import Network, build_model
+from mmpipe.model.pretrained import Backbone
 from mmpipe.params import Params, load
 from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
+from mmpipe.stages import backbones, pretrained
 from mmpipe.stages.process import run
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding
@@ -28,6 +30,7 @@ DECODERS = {
     "soundfile": ("soundfile",),
     "soxr": ("soxr",),
     "torchaudio": ("torchaudio",),
+    "transformers": ("transformers",),
 }
 """Name in the bundle → distributions, of which any is the same library."""
 Data = tuple[batches.Dataset, batches.Dataset]
@@ -45,21 +48,34 @@ def main() -> None:
     architecture = _architecture(params, data[0], task.outputs(coding, dim=params.model.dim))
     runtime.seed_all(on.seed)
     network = build_model(**architecture)
+    backbones.start(network, params)
     network.fit_statistics(data[0])
     provenance = _provenance(params, machine)
     key = files.sha256(files.canonical_json(provenance).encode())[:16]
     states = States(paths.CHECKPOINTS / key, key)
     progress = _fit(network, data, params, machine, states)
     metrics, decoding = _validate(network, data[1], progress, coding)
-    metrics |= complexity.measure(network, data[0].facts)
-    config = _config(params, decoding, data[0], provenance)
-    tokenizer = paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None
-    save_bundle(
-        paths.TRAINED, network, config=config, architecture=architecture, metrics=metrics, tokenizer=tokenizer
-    )
-    files.write_json(paths.METRICS / "train.json", metrics)
+    frozen = backbones.frozen(params, {m: data[0].facts[m] for m in network.modalities})
+    metrics |= complexity.measure(network, data[0].facts, frozen)
+    config = _config(params, decoding, data[0], provenance) | {"architecture": architecture}
+    _save(network, config, metrics, frozen)
     states.clear()
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
+
+
+def _save(
+    network: Network, config: dict[str, Any], metrics: dict[str, Any], frozen: dict[str, Backbone]
+) -> None:
+    save_bundle(
+        paths.TRAINED,
+        network,
+        config=config,
+        architecture=config["architecture"],
+        metrics=metrics,
+        tokenizer=paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None,
+        backbones=frozen,
+    )
+    files.write_json(paths.METRICS / "train.json", metrics)
 
 
 def _data(coding: Coding, modalities: list[str]) -> Data:
@@ -91,8 +107,10 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         "dropout": params.model.dropout,
         "fusion": params.model.fusion,
         "image_flip": params.augment.image_flip > 0,
+        **{m: pretrained.encoder(params, m) for m in modalities},
+        "backbones": pretrained.blueprints(params, {m: data.facts[m] for m in modalities}),
     }
-    if "audio" in modalities:
+    if "audio" in modalities and architecture["audio"] != "vector":
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
         architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
@@ -160,6 +178,7 @@ def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
         "code_sha256": files.sha256_file(code) if code.is_file() else None,
         "libraries": {"mmpipe": __version__, **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": machine.describe(),
+        "weights": pretrained.identities(params, MODALITIES),
     }
 
 
@@ -183,8 +202,8 @@ def _config(
         "labels": decoding.labels,
         "temperature": decoding.temperature,
         "decoding": decoding.facts,
-        "preprocessing": {m: getattr(params, m).model_dump(mode="json") for m in data.modalities},
-        "features": {m: data.facts[m] for m in data.modalities},
+        "preprocessing": {m: pretrained.settings(m, getattr(params, m)) for m in data.modalities},
+        "features": {m: data.facts[m].get("base", data.facts[m]) for m in data.modalities},
         "samples": {"train": len(data)},
     }
 
@@ -193,6 +212,7 @@ def _decoders(params: Params, modalities: Sequence[str]) -> dict[str, str]:
     """Versions of what made the features. They count by what they made: the key of the states has none."""
     resampler = "torchaudio" if params.audio.mode == "exact" else "soxr"
     used = {"image": ["opencv"], "audio": ["soundfile", resampler], "text": []}
+    used |= {m: [*used[m], "transformers"] for m in modalities if getattr(params, m).pretrained}
     names = [name for modality in modalities for name in used[modality]]
     found = {n: [d.version for one in DECODERS[n] for d in metadata.distributions(name=one)] for n in names}
     return {name: versions[0] for name, versions in found.items() if versions}

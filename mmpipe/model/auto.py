@@ -1,0 +1,48 @@
+"""Networks that Hugging Face's Transformers has code for, by their configuration: never any other code.
+
+Loaded by name (`model.pretrained`), so that only who uses such a network depends on Transformers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from mmpipe import blueprint
+
+ATTENTION = "eager"
+"""Plain matrix products, whose results depend on the input alone."""
+
+
+def network(config: Mapping[str, Any]) -> nn.Module:
+    """A network with weights of no meaning. Raises KeyError, TypeError or ValueError for what is none."""
+    kind: Any = transformers.AutoModel
+    net: nn.Module = kind.from_config(_config(config), attn_implementation=ATTENTION, trust_remote_code=False)
+    return net
+
+
+def filled(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Module, list[str]]:
+    """The network with these tensors, by the names of its files, old ones too; and those that it lacks."""
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    with torch.device("meta"):
+        kind: Any = type(network(config))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)  # of a pooler that the files lack and nothing here uses
+        net, report = kind.from_pretrained(
+            None,
+            config=_config(config),
+            state_dict=tensors,
+            attn_implementation=ATTENTION,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    return net, sorted(name for name in report["missing_keys"] if "pooler" not in name)
+
+
+def _config(config: Mapping[str, Any]) -> Any:
+    told = {key: value for key, value in config.items() if key not in blueprint.LEFT_OUT}
+    return transformers.AutoConfig.for_model(**told)

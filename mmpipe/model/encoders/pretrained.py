@@ -1,0 +1,46 @@
+"""Encoders on top of a pretrained backbone: frozen, of which only vectors come here, or trained further."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmpipe.model.parts import Encoded, Normalize, Project, Train
+from mmpipe.model.pretrained import build
+
+
+class Vector(nn.Module):
+    """One vector a sample, which a frozen backbone made at extraction, brought to the train split's scale."""
+
+    def __init__(self, dim: int, *, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.normalize = Normalize(width, axis=2)
+        self.project = Project(width, dim, dropout=dropout)
+        self.sequence_dim = dim
+
+    def fit_statistics(self, train: Train, modality: str) -> None:
+        """Moments of each component over the train split."""
+        self.normalize.fit(*train.moments(modality))
+
+    def forward(self, x: Tensor, _lengths: Tensor) -> Encoded:
+        """`x`: (B, C). The sequence is the one pooled vector."""
+        pooled: Tensor = self.project(self.normalize(x))
+        return Encoded(pooled[:, None], pooled)
+
+
+class FineTuned(nn.Module):
+    """A backbone whose weights are trained, too, each sample's own way as at extraction."""
+
+    def __init__(self, dim: int, *, blueprint: Mapping[str, Any], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = build(blueprint)
+        self.project = Project(self.backbone.width, dim, dropout=dropout)
+        self.sequence_dim = self.backbone.width
+
+    def fit_statistics(self, train: Train, modality: str) -> None:
+        """Nothing: the backbone was fitted to the scale that its blueprint names."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
+        """`x`: as the backbone reads it."""
+        encoded = self.backbone(x, lengths)
+        return Encoded(encoded.sequence.float(), self.project(encoded.pooled.float()))

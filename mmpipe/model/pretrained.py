@@ -1,0 +1,139 @@
+"""Backbones that others have trained, by blueprint: a modality's raw input → a sequence and one vector."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmpipe import blueprint
+from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.model.efficientnet import EfficientNetLite0
+from mmpipe.model.parts import Encoded, length_mask, mean_over
+from mmpipe.weights import Weights
+
+AUTO = "mmpipe.model.auto"
+"""Named, not imported: it loads Transformers, and who has none of its networks does not depend on it."""
+EPSILON = 1e-7
+"""Added to a recording's variance, as Transformers' feature extractor does."""
+
+
+class Backbone(nn.Module):
+    """`net` between what its blueprint says of its input and how its output is pooled. `width`: C."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, made: Mapping[str, Any], net: nn.Module) -> None:
+        super().__init__()
+        self.made = dict(made)
+        self.modality, self.width = str(made["modality"]), int(made["width"])
+        self.net = net
+        for name in ("mean", "deviation"):
+            value = torch.tensor(made.get(name, [0.0] * 3), dtype=torch.float32)
+            self.register_buffer(name, value.view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
+        """`x`: pictures (B, 3, H, W) in 0 … 255, int token ids (B, T) or waves (B, samples) of one length."""
+        read = {"audio": self._audio, "image": self._image, "text": self._text}[self.modality]
+        encoded: Encoded = read(x, lengths)
+        return encoded
+
+    def _image(self, x: Tensor, _lengths: Tensor) -> Encoded:
+        x = ((x.float() - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        if self.made["kind"] == "efficientnet_lite0":
+            maps = self.net(x)
+        else:
+            maps = self.net(pixel_values=x).last_hidden_state
+        sequence = maps.flatten(2).transpose(1, 2) if maps.ndim == 4 else maps
+        return Encoded(sequence, sequence.mean(1))
+
+    def _text(self, x: Tensor, lengths: Tensor) -> Encoded:
+        """A token that training has dropped (id 0 after the first) is not attended, like padding."""
+        mask = length_mask(lengths, x.shape[1])
+        if self.training:
+            mask[:, 1:] *= x[:, 1:] != 0
+        hidden = self.net(input_ids=x.long(), attention_mask=mask.long()).last_hidden_state
+        pooled = hidden[:, 0] if self.made["pooling"] == "cls" else mean_over(hidden, mask)
+        if self.made["unit"]:
+            pooled = functional.normalize(pooled.float(), dim=1)
+        return Encoded(hidden * mask[:, :, None], pooled)
+
+    def _audio(self, x: Tensor, _lengths: Tensor) -> Encoded:
+        x = x.float()
+        if self.made["standardize"]:
+            variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+            x = (x - mean) / (variance + EPSILON).sqrt()
+        hidden = self.net(input_values=x).last_hidden_state
+        return Encoded(hidden, hidden.mean(1))
+
+
+def build(made: Mapping[str, Any]) -> Backbone:
+    """The backbone of a blueprint, with weights of no meaning.
+
+    Raises NotFoundError `library-missing` without Transformers, InvalidError `weights-format` for a blueprint
+    that says what no backbone is.
+    """
+    try:
+        return Backbone(made, _net(made))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"describes no backbone ({type(error).__name__}: {error})"
+        raise InvalidError("weights-format", what) from None
+
+
+def load(modality: str, weights: Weights) -> Backbone:
+    """The backbone of these weights, in evaluation mode and without gradients.
+
+    Raises as `blueprint.of` and `build` do, and InvalidError `weights-format` where tensors are lacking.
+    """
+    made = blueprint.of(modality, weights)
+    net = _lite(weights) if made["kind"] == "efficientnet_lite0" else _from_files(made, weights)
+    return Backbone(made, net).eval().requires_grad_(False)
+
+
+def _tensors(weights: Weights) -> dict[str, Tensor]:
+    if weights.pickled:
+        from mmpipe.model import pickled
+
+        return pickled.load(weights.pickled)
+    tensors: dict[str, Tensor] = {}
+    for path in weights.tensors:
+        tensors |= safetensors.torch.load_file(path)
+    return {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+
+
+def _lite(weights: Weights) -> nn.Module:
+    net = EfficientNetLite0()
+    try:
+        net.load_state_dict(_tensors(weights))
+    except RuntimeError as error:
+        what = f"holds other tensors than its architecture ({str(error).splitlines()[1].strip()[:200]})"
+        raise InvalidError("weights-format", what, where=weights.source) from None
+    return net
+
+
+def _net(made: Mapping[str, Any]) -> nn.Module:
+    if made["kind"] == "efficientnet_lite0":
+        return EfficientNetLite0()
+    net: nn.Module = _auto().network(made["config"])
+    return net
+
+
+def _from_files(made: Mapping[str, Any], weights: Weights) -> nn.Module:
+    net, lacking = _auto().filled(made["config"], _tensors(weights))
+    if lacking:
+        what = f"lacks {len(lacking)} of its tensors, {lacking[0]} first"
+        raise InvalidError("weights-format", what, where=weights.source)
+    found: nn.Module = net
+    return found
+
+
+def _auto() -> Any:
+    try:
+        return importlib.import_module(AUTO)
+    except ModuleNotFoundError as error:
+        what = f"this model needs Transformers ({error.name} is not installed)"
+        raise NotFoundError("library-missing", what, fix="pip install 'mmpipe[pretrained]'") from None

@@ -1,0 +1,70 @@
+"""What `params.yaml` says of pretrained weights, brought to the stages that use them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmpipe import blueprint, weights
+from mmpipe.errors import InvalidError
+from mmpipe.features.extractor import Frozen
+
+Tree = dict[str, Any]
+
+
+def settings(modality: str, section: Any) -> Tree:
+    """The section's keyword arguments of the extractor. Weights of sound read the wave."""
+    found: Tree = section.model_dump(mode="json", exclude={"pretrained", "frozen"})
+    return found | {"kind": "wave"} if modality == "audio" and section.pretrained else found
+
+
+def frozen(modality: str, section: Any) -> Frozen | None:
+    """The backbone that `extract` runs. Raises as `weights.find` and `blueprint.of` do."""
+    if section.pretrained is None or not getattr(section, "frozen", True):
+        return None
+    found = weights.find(section.pretrained)
+    return Frozen(found.source, found.sha256, _blueprint(modality, section, found))
+
+
+def tokenizer(section: Any) -> str | None:
+    """The tokenizer that belongs to the weights of texts, as JSON; None without weights."""
+    if section.pretrained is None:
+        return None
+    found = weights.find(section.pretrained)
+    if not isinstance(found.json("tokenizer.json").get("model"), dict):
+        raise InvalidError("weights-format", "has no tokenizer.json of a fast tokenizer", where=found.source)
+    return found.files["tokenizer.json"].read_text("utf-8")
+
+
+def encoder(params: Any, modality: str) -> str:
+    """The encoder's name in the network."""
+    name: str = getattr(params.model, modality)
+    if name != "pretrained":
+        return name
+    return "vector" if getattr(getattr(params, modality), "frozen", True) else "pretrained"
+
+
+def blueprints(params: Any, facts: Mapping[str, Mapping[str, Any]]) -> Tree:
+    """{modality: blueprint} of the network's backbones. `facts`: of the feature tables."""
+    found: Tree = {}
+    for modality, told in facts.items():
+        name, section = encoder(params, modality), getattr(params, modality)
+        if name == "vector":
+            found[modality] = told["blueprint"]
+        elif name == "pretrained":
+            found[modality] = _blueprint(modality, section, weights.find(section.pretrained))
+    return found
+
+
+def identities(params: Any, modalities: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """{modality: where its weights are from, and which they are}, of those with weights."""
+    sources = {m: getattr(params, m).pretrained for m in modalities if encoder(params, m) != "none"}
+    used = {m: source for m, source in sources.items() if source is not None}
+    return {m: {"source": source, "identity": weights.identity(source)} for m, source in used.items()}
+
+
+def _blueprint(modality: str, section: Any, found: weights.Weights) -> Tree:
+    made = blueprint.of(modality, found)
+    if misfit := blueprint.misfit(made, section.model_dump()):
+        key, value, why = misfit
+        fix = f"set {modality}.{key}: {value} in params.yaml"
+        raise InvalidError("params", f"{modality}.{key} {why}", where=found.source, fix=fix)
+    return made
