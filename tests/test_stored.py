@@ -198,6 +198,16 @@ def test_a_bundle_that_is_never_pushed_is_refused_and_one_in_git_is_not(site):
     assert publish(site.root).made
 
 
+def test_a_bundle_that_only_an_old_lock_file_knows_is_refused(site):
+    pipeline = site.root / "dvc.yaml"
+    text = pipeline.read_text()
+    pipeline.write_text(text[: text.index("  bundle:")])
+    site.commit("no stage makes it")
+    with pytest.raises(InvalidError, match=r"pipeline-stale models/fusion is in dvc\.lock, and no stage"):
+        publish(site.root)
+    unmade(site)
+
+
 def test_a_remote_that_cannot_be_read_is_no_answer(site):
     place = objects(site)[f"{FUSION}/model.safetensors"]
     place.unlink()

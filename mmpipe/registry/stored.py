@@ -78,7 +78,10 @@ def check_bundle(root: Path, path: str, digest: str) -> None:
     Raises VerificationError `object-damaged` naming the object, and as `lacking` does.
     """
     with _opened(root) as repo:
-        out = next(out for out in repo.index.outs if _path(root, out) == path)
+        out = next((out for out in repo.index.outs if _path(root, out) == path), None)
+        if out is None:
+            what = "is in dvc.lock, and no stage of dvc.yaml makes it: nobody could pull it"
+            raise InvalidError("pipeline-stale", what, where=path, done=_DONE)
         if not out.use_cache:
             return  # git has it
         if not out.can_push:
