@@ -14,6 +14,7 @@ from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.features import stored, text
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.preprocess import Sample
+from mmpipe.serve import current
 from mmpipe.stages import code
 from mmpipe.stages import evaluate as evaluate_stage
 from mmpipe.stages import extract as extract_stage
@@ -99,6 +100,16 @@ def test_the_bundle_alone_says_of_raw_samples_what_the_tables_say(inside, tmp_pa
     assert len(table) >= 8 and np.std([row["probabilities"][0] for row in table]) > 1e-3
     got = [[one.probabilities[label] for label in predictor.bundle.labels] for one in answers]
     assert np.allclose(got, [row["probabilities"] for row in table], atol=1e-4)
+
+
+def test_a_server_can_try_the_model_and_explain_a_sample(inside):
+    predictor = predict.load(paths.TRAINED, device="cpu")
+    [tried] = predictor.answers([current.blank(predictor)])
+    assert tried.modalities == ("audio", "image", "text")
+    name = next(name for name, sample in inside.items() if len(sample) == 3)
+    explained = predictor.explain(**inside[name])
+    total = explained.baseline + sum(explained.contributions.values())
+    assert total == pytest.approx(explained.confidence, abs=1e-4)
 
 
 def test_the_bundle_holds_the_frozen_weights_in_files_of_their_own(inside):
