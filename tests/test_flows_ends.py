@@ -90,5 +90,5 @@ def test_an_end_is_what_the_engine_would_report():
 def test_a_run_that_an_automation_takes_for_dead_is_known_by_its_words():
     from prefect.events.actions import DoNothing
 
-    words = alarms.automations(DoNothing())[0].actions[0].message
+    words = alarms.automations([DoNothing()])[0].actions[0].message
     assert words.startswith(ends.SILENT)

@@ -5,7 +5,7 @@ from mmpipe.batches import Batch
 from mmpipe.model.encoders import Encoded
 from mmpipe.model.fusion import Concat
 from mmpipe.model.network import Network
-from mmpipe.tasks.classify import Classify
+from mmpipe.tasks.classify import TASK, Classify
 
 YES, HALF, NO = torch.tensor([1.0]), torch.tensor([0.5]), torch.tensor([0.0])
 
@@ -34,7 +34,7 @@ def network():
         nn.init.zeros_(layer.bias)
     head.joint.weight.data[0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
     head.single["text"].weight.data[1] = torch.tensor([1.0, 1.0])
-    return Network({"text": Same(), "audio": Same()}, Concat(["audio", "text"], 2), head, dim=2)
+    return Network({"text": Same(), "audio": Same()}, Concat(["audio", "text"], 2), head, dim=2, task=TASK)
 
 
 def batch(present):
