@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mmpipe import schema
 from mmpipe.cli import app
 from mmpipe.compare import drift
-from mmpipe.compare.drift import Thresholds
+from mmpipe.compare.drift import Said, Thresholds
 
 
 def table(labels, *, seconds=(1.0, 2.0), words="low", images=1.0, rate=8000):
@@ -64,7 +64,7 @@ def test_a_label_that_the_model_does_not_know_is_named():
     assert found["unknown_labels"] == {"cow": 20}
     assert drifted(found) == ["labels"]
     assert "  20 samples have the label 'cow', which the model does not know" in list(drift.lines(found))
-    blind = drift.compare(OLD, table(["cat", "cow"] * 20), Thresholds(), labelled=False)
+    blind = drift.compare(OLD, table(["cat", "cow"] * 20), Thresholds(), kind="none")
     assert (blind["verdict"], blind["unknown_labels"], "labels" in checks(blind)) == ("steady", {}, False)
 
 
@@ -97,9 +97,36 @@ def test_what_the_model_says_of_them():
 
     old = said(["cat", "dog"] * 30, [0.8, 0.9] * 30)
     new = table(["cat", "dog"] * 20)
-    found = drift.compare(OLD, new, Thresholds(), predictions=(old, said(["cat"] * 40, [0.8, 0.3] * 20)))
+    found = drift.compare(
+        OLD, new, Thresholds(), said=Said("label", old, said(["cat"] * 40, [0.8, 0.3] * 20))
+    )
     assert drifted(found) == ["predicted labels", "confidence"]
     assert checks(found)["confidence"]["most"] == "at most 0.3: 0.0% → 50.0%"
+
+
+def test_several_labels_count_each():
+    both, one = json.dumps(["cat", "dog"]), json.dumps(["cat"])
+    found = drift.compare(
+        table([both] * 60), table([one, both, one, json.dumps(["cow"])] * 10), Thresholds(), kind="labels"
+    )
+    assert checks(found)["labels"]["most"] == "dog: 50.0% → 20.0%"
+    assert found["unknown_labels"] == {"cow": 10}
+
+
+def test_numbers_as_targets_and_as_predictions():
+    old, new = table(["1.0", "2.0"] * 60), table(["1.0", "7.5"] * 20)
+    values = (pa.table({"prediction": [1.0, 2.0] * 30}), pa.table({"prediction": [9.0] * 20}))
+    found = drift.compare(old, new, Thresholds(), kind="number", said=Said("number", *values))
+    assert drifted(found) == ["numbers", "predicted numbers"]
+    assert checks(found)["numbers"]["most"] == "at most 2: 100.0% → 50.0%"
+    assert checks(found)["predicted numbers"]["distance"] == 1.0
+    assert found["unknown_labels"] == {}
+
+
+def test_a_task_that_says_neither_is_not_asked():
+    said = Said("none", *(pa.table({"embedding_text": [[1.0]] * 20}) for _ in range(2)))
+    found = drift.compare(OLD, OLD, Thresholds(), kind="none", said=said)
+    assert list(checks(found)) == ["audio, s", "text, characters"]
 
 
 def test_false_alarms_are_rare():

@@ -59,46 +59,47 @@ def compared(
 ) -> dict[str, Any]:
     """`drift.compare` of the champion's training split and the table's new samples, by the params.yaml here.
 
-    What the model says of them is held against what it said of its test split; targets that are other than
-    one label are not compared. Raises as `side.read`,
+    What the model says of them is held against what it said of its test split. Raises as `side.read`,
     `params.load` and `newcomers.read` do.
     """
     import pyarrow.compute as pc
 
-    from mmpipe import params, schema
+    from mmpipe import schema
     from mmpipe.compare import drift as drifting
     from mmpipe.compare import newcomers, side
 
-    labelled = labelled and params.load(PARAMS).data.target == "label"
     model = side.read(champion)
     old, splits = model.table(SAMPLES, schema.SAMPLES), model.table(SPLITS, schema.SPLIT)
-    new = _newcomers(table, old, labelled=labelled)
-    told = None
+    new, kind = _newcomers(table, old, labelled=labelled)
+    said = None
     if predict and len(new.samples) >= thresholds.at_least:
         from mmpipe.predict import load
 
-        bundle = Path(champion, BUNDLE) if Path(champion, PIPELINE).is_file() else champion
+        predictor = load(Path(champion, BUNDLE) if Path(champion, PIPELINE).is_file() else champion)
         before = model.table(PREDICTIONS)
         tested = before.filter(pc.equal(before["split"], "test"))
-        said = newcomers.predicted(load(bundle), new.samples)
-        told = None if said is None else (tested, said)
+        told = newcomers.predicted(predictor, new.samples)
+        said = drifting.Said(predictor.bundle.task.kind, tested, told)
     train = splits.filter(pc.equal(splits["split"], "train"))["id"]
     trained = old.filter(pc.is_in(old["id"], train.combine_chunks()))
-    found = drifting.compare(trained, new.samples, thresholds, labelled=labelled, predictions=told)
+    found = drifting.compare(trained, new.samples, thresholds, kind=kind, said=said)
     return {"model": model.name, "known": new.known, "aside": new.aside, **found}
 
 
-def _newcomers(table: Path, old: "pa.Table", *, labelled: bool) -> "Newcomers":
-    from mmpipe import params
+def _newcomers(table: Path, old: "pa.Table", *, labelled: bool) -> tuple["Newcomers", str]:
+    """Those of the table, and the kind of their targets."""
+    from mmpipe import ingest, params
     from mmpipe.compare import newcomers, samples
     from mmpipe.inspection import Limits
 
     asked = params.load(PARAMS)
-    return newcomers.read(
+    target = ingest.Target(asked.data.target if labelled else "none", asked.data.separator)
+    found = newcomers.read(
         table,
         asked.data.columns.model_dump(),
         Limits(**asked.ingest.model_dump(exclude={"max_bad_fraction", "timeout_s"})),
         timeout_s=asked.ingest.timeout_s,
         known={samples.content(row) for row in old.to_pylist()},
-        labelled=labelled,
+        target=target,
     )
+    return found, target.kind

@@ -12,6 +12,7 @@ from mmpipe import shift
 from mmpipe.compare import samples
 from mmpipe.schema import MODALITIES
 from mmpipe.shift import Shift
+from mmpipe.targets import labels_of
 
 FEWEST = 5
 """Of samples on each side that a check needs."""
@@ -31,6 +32,15 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Two tables of a task, of whose columns `prediction` and `confidence` count; `kind`: of its targets."""
+
+    kind: str
+    old: pa.Table
+    new: pa.Table
+
+
+@dataclass(frozen=True)
 class Pair:
     """What one check compares: `old` of the champion's data, `new` of the new ones."""
 
@@ -45,22 +55,23 @@ def compare(
     new: pa.Table,
     thresholds: Thresholds,
     *,
-    labelled: bool = True,
-    predictions: tuple[pa.Table, pa.Table] | None = None,
+    kind: str = "label",
+    said: Said | None = None,
 ) -> dict[str, Any]:
-    """Two of `schema.SAMPLES`: what a model was trained on, and new ones; `labelled`: these have labels.
+    """Two of `schema.SAMPLES`: what a model was trained on, and new ones; `kind`: of their targets.
 
-    `predictions`: of that model on held-out samples and on the new ones, with `prediction` and `confidence`.
+    `said`: what that model says of held-out samples and of the new ones.
     → {verdict: steady, drifted or too few, sentence, checks: a row each, unknown_labels: how often each}.
     """
     found: dict[str, Any] = {"old": len(old), "new": len(new), **asdict(thresholds)}
-    known = set(old["target"].to_pylist())
-    unknown = Counter(name for name in new["target"].to_pylist() if labelled and name not in known)
+    several = [] if kind in ("number", "none") else [_labels(of["target"], kind) for of in (old, new)]
+    known = {name for names in several[:1] for name in names.to_pylist()}
+    unknown = Counter(name for names in several[1:] for name in names.to_pylist() if name not in known)
     found |= {"unknown_labels": dict(sorted(unknown.items())), "checks": []}
     if len(new) < thresholds.at_least:
         return _concluded(found, "too few")
-    pairs = [*_of_samples(old, new, labelled=labelled)]
-    pairs += _of_predictions(*predictions) if predictions else ()
+    pairs = [*_of_targets("", old["target"], new["target"], kind), *_of_samples(old, new)]
+    pairs += _of_predictions(said) if said else ()
     found["checks"] = _checked([pair for pair in pairs if _tells(pair)], thresholds)
     return _concluded(found, "drifted" if any(one["drifted"] for one in found["checks"]) else "steady")
 
@@ -113,9 +124,23 @@ def _tells(pair: Pair) -> bool:
     return enough and len({*pair.old.to_pylist(), *pair.new.to_pylist()}) > 1
 
 
-def _of_samples(old: pa.Table, new: pa.Table, *, labelled: bool) -> Iterator[Pair]:
-    if labelled:
-        yield Pair("labels", SHARES, old["target"], new["target"])
+def _of_targets(whose: str, old: pa.ChunkedArray, new: pa.ChunkedArray, kind: str) -> Iterator[Pair]:
+    """Of one label or several, the shares of all labels; of numbers, their distribution."""
+    if kind == "number":
+        yield Pair(f"{whose}numbers", NUMBERS, *(of.drop_null().cast(pa.float64()) for of in (old, new)))
+    elif kind != "none":
+        yield Pair(f"{whose}labels", SHARES, *(_labels(of, kind) for of in (old, new)))
+
+
+def _labels(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    """All labels of stored cells, those of one sample one after the other."""
+    cells = column.drop_null()
+    if kind == "label":
+        return cells
+    return pa.chunked_array([[name for cell in cells.to_pylist() for name in labels_of(cell)]], pa.string())
+
+
+def _of_samples(old: pa.Table, new: pa.Table) -> Iterator[Pair]:
     for modality in MODALITIES:
         there = (pc.is_valid(of[f"{modality}_sha256"]) for of in (old, new))
         yield Pair(f"with {modality}", SHARES, *(pc.if_else(of, "with", "without") for of in there))
@@ -125,9 +150,12 @@ def _of_samples(old: pa.Table, new: pa.Table, *, labelled: bool) -> Iterator[Pai
         yield Pair(name, NUMBERS, *(samples.measured(of[column]) for of in (old, new)))
 
 
-def _of_predictions(old: pa.Table, new: pa.Table) -> Iterator[Pair]:
-    yield Pair("predicted labels", SHARES, old["prediction"], new["prediction"])
-    yield Pair("confidence", NUMBERS, old["confidence"], new["confidence"])
+def _of_predictions(said: Said) -> Iterator[Pair]:
+    there = {*said.old.column_names} & {*said.new.column_names}
+    if "prediction" in there:
+        yield from _of_targets("predicted ", said.old["prediction"], said.new["prediction"], said.kind)
+    if "confidence" in there:
+        yield Pair("confidence", NUMBERS, said.old["confidence"], said.new["confidence"])
 
 
 def _shift(pair: Pair) -> Shift:
