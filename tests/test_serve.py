@@ -152,6 +152,7 @@ def test_health_names_the_model(server, predictor):
     found = server.client.get("/healthz").json()
     assert found == {
         "status": "ready",
+        "task": "classify",
         "model": "fusion",
         "bundle_sha256": predictor.bundle.digest,
         "modalities": ["audio", "image", "text"],
