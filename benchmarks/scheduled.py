@@ -35,6 +35,7 @@ LATER = 7
 """Every so-many-th stamp lands later."""
 PATIENCE_S = 1200
 DONE = ("Unchanged", "Refused", "Promoted", "Published", "Failed", "Crashed")
+OPEN_TAB = "[...document.querySelectorAll('button')].find(e => e.textContent.trim() === arguments[0]).click()"
 Run = dict[str, Any]
 
 
@@ -217,8 +218,6 @@ def photograph(server: Server, found: dict[str, Run], folder: Path, profile: Pat
         pages = {
             "runs": "/runs",
             "graph": f"/runs/flow-run/{best['id']}",
-            "artifacts": f"/runs/flow-run/{best['id']}?tab=Artifacts",
-            "tasks": f"/runs/flow-run/{best['id']}?tab=Task%20Runs",
             "failed": f"/runs/flow-run/{found[list(found)[-1]]['id']}",
             "form": f"/deployments/deployment/{best['deployment_id']}/run",
             "deployments": "/deployments",
@@ -234,7 +233,13 @@ def photograph(server: Server, found: dict[str, Run], folder: Path, profile: Pat
             window.open(server.url + path)
             time.sleep(6)
             window.picture(folder / f"{name}.png")
-    print(f"\n{len(pages)} pictures in {folder}")
+        window.open(f"{server.url}/runs/flow-run/{best['id']}")
+        for tab in ("Task Runs", "Artifacts"):
+            time.sleep(6)
+            window.run(OPEN_TAB, tab)
+            time.sleep(6)
+            window.picture(folder / f"{tab.lower().replace(' ', '-')}.png")
+    print(f"\n{len(pages) + 2} pictures in {folder}")
 
 
 @contextmanager
