@@ -21,6 +21,10 @@ def test_a_sequence_and_one_pooled_vector_a_sample(name):
     encoded = encoder(x, lengths)
     assert encoded.pooled.shape == (3, DIM)
     assert encoded.sequence.shape[::2] == (3, encoder.sequence_dim)
+    assert encoded.mask.shape == encoded.sequence.shape[:2]
+    steps = {"audio": [8, 5, 3], "image": [1, 1, 1], "text": [12, 5, 1]}[name]  # frames halve twice
+    assert encoded.mask.sum(1).tolist() == steps
+    assert not encoded.sequence[encoded.mask == 0].any()
     encoded.pooled.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
 

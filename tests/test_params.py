@@ -66,6 +66,40 @@ def refusal(written, text):
             "1:1 model: at least one encoder is needed",
         ),
         (
+            "model: {fusion: gatd}\n",
+            "1:9 model.fusion: should be 'concat', 'gated', 'attention', 'lowrank', 'average', 'weighted' or "
+            "'stacking', not 'gatd', did you mean 'gated'?",
+        ),
+        (
+            "model: {fusion: attention, heads: 5}\n",
+            "1:1 model: heads must divide dim for fusion attention: 5 does not divide 96",
+        ),
+        (
+            "objective: {contrastive: 0.1}\nmodel: {image: none, text: none}\n",
+            "1:13 objective.contrastive needs two encoders, set it to 0",
+        ),
+        (
+            "objective: {weights: uncertainty}\ntrain: {auxiliary: 0}\n",
+            "objective.weights: uncertainty has but one loss to weigh",
+        ),
+        (
+            "objective: {weights: uncertainty}\nmodel: {image: none, text: none}\n",
+            "objective.weights: uncertainty has but one loss to weigh",
+        ),
+        (
+            "train: {class_weights: inverse, sampling: balanced}\n",
+            "train.class_weights: inverse and train.sampling: balanced correct the same twice",
+        ),
+        (
+            "train: {sampling: balanced}\nobjective: {logit_adjustment: 1.0}\n",
+            "train.sampling: balanced and objective.logit_adjustment: 1 correct the same twice",
+        ),
+        (
+            "train: {budget: {parameters: 0}}\n",
+            "1:18 train.budget.parameters: should be greater than or equal",
+        ),
+        ("train: {budget: {params: 5}}\n", "train.budget.params: no such key, did you mean 'parameters'?"),
+        (
             "data: {columns: {image: x, text: x}}\n",
             "data.columns: image and text are both the column 'x', set one of them to null",
         ),
@@ -108,6 +142,20 @@ def test_values_at_the_edge_of_the_rules_are_accepted(written):
     manifests = ["data/raw", "data/raw/sub/a b.csv", "data/corpus/manifest.csv"]
     loaded = written(f"data: {{columns: {columns}, manifests: {json.dumps(manifests)}}}\n")
     assert loaded.data.manifests == manifests and loaded.data.columns.group == "x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {fusion: stacking}\nobjective: {weights: uncertainty}\ntrain: {auxiliary: 0}\n",
+        "objective: {weights: uncertainty, contrastive: 0.1}\ntrain: {auxiliary: 0}\n",
+        "train: {class_weights: effective}\nobjective: {focal: 2.0}\n",
+        "model: {fusion: concat, heads: 5}\n",
+        "model: {fusion: lowrank, image: none, text: none}\n",
+    ],
+)
+def test_what_goes_together_is_accepted(written, text):
+    assert written(text) != Params()
 
 
 def test_alias_bomb_is_refused_before_it_expands(written):

@@ -51,6 +51,18 @@ def refusal(folder, text):
             "4:3 train.class_weights: inverse makes no sense with model.task: regress, set it to none",
         ),
         (
+            "data: {target: labels}\nmodel: {task: multilabel}\ntrain: {sampling: balanced}\n",
+            "3:9 train.sampling: balanced makes no sense with model.task: multilabel, set it to natural",
+        ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\nobjective: {focal: 2}\n",
+            "3:13 objective.focal: 2 makes no sense with model.task: regress, set it to 0",
+        ),
+        (
+            "data: {target: none}\nmodel: {task: retrieve, fusion: gated}\n",
+            "2:25 model.fusion: gated makes no sense with model.task: retrieve, set it to concat",
+        ),
+        (
             "train: {regression: mse}\n",
             "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
         ),

@@ -3,23 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mmpipe import batches, bundle, files
 from mmpipe.bundle import CONFIG, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
+from mmpipe.model.fusion import FUSIONS
 from mmpipe.model.network import Network, build_model
 from mmpipe.targets import Coding
 from mmpipe.tasks import task
 from mmpipe.tasks.task import Decoding, Task
 
 FORMAT = 1
+
+
+def _known_fusion(name: str) -> str:
+    if name not in FUSIONS:
+        raise ValueError(f"no fusion is called {name!r}")
+    return name
 
 
 class _Architecture(BaseModel):
@@ -33,9 +40,11 @@ class _Architecture(BaseModel):
     dropout: float
     vocab_size: int = 0
     n_mels: int = 0
-    fusion: Literal["concat"] = "concat"
+    fusion: Annotated[str, AfterValidator(_known_fusion)] = "concat"
     image_flip: bool = True
     task: str = "classify"
+    rank: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
 
 
 class _Feature(BaseModel):
@@ -79,6 +88,8 @@ class _Config(BaseModel):
                 return f"features.{modality} of shape {shape}"
         if "audio" in modalities and self.features["audio"].shape[1] != model.n_mels:
             return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} mel bands"
+        if model.fusion == "attention" and model.dim % model.heads:
+            return f"{model.heads} attention heads for {model.dim} dimensions"
         if ("text" in modalities) != tokenizer:
             return f"{'no' if not tokenizer else 'a'} {TOKENIZER} for a model of {', '.join(modalities)}"
         return ""

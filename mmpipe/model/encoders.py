@@ -17,10 +17,14 @@ WHITE = 255.0
 
 
 class Encoded(NamedTuple):
-    """`sequence`: (B, T, C), C = the encoder's `sequence_dim`; `pooled`: (B, D)."""
+    """`sequence`: (B, T, C), C = the encoder's `sequence_dim`; `pooled`: (B, D).
+
+    `mask`: float (B, T), 1 where a step is the sample's own, 0 past its length.
+    """
 
     sequence: Tensor
     pooled: Tensor
+    mask: Tensor
 
 
 def length_mask(lengths: Tensor, steps: int) -> Tensor:
@@ -107,7 +111,7 @@ class ImageCNN(nn.Module):
         encoded = self._encode(x)
         if self.training or not self.flip:
             return encoded
-        return Encoded(encoded.sequence, (encoded.pooled + self._encode(x.flip(3)).pooled) / 2)
+        return encoded._replace(pooled=(encoded.pooled + self._encode(x.flip(3)).pooled) / 2)
 
     def _encode(self, x: Tensor) -> Encoded:
         x = self.stem(x)
@@ -115,7 +119,8 @@ class ImageCNN(nn.Module):
         for stage in self.stages:
             x = stage(x)
             pooled += [x.mean((2, 3)), x.amax((2, 3))]
-        return Encoded(x.flatten(2).transpose(1, 2), self.project(torch.cat(pooled, 1).float()))
+        places = x.flatten(2).transpose(1, 2)
+        return Encoded(places, self.project(torch.cat(pooled, 1).float()), torch.ones_like(places[:, :, 0]))
 
 
 class TextGRU(nn.Module):
@@ -155,7 +160,7 @@ class TextGRU(nn.Module):
         hidden = self._both_ways(self.dropout(words / (weight.square() + 1).sqrt() * self.GAIN), lengths)
         most = (hidden * mask - 2 * (1 - mask)).amax(1)  # a GRU's output lies in -1 … 1
         mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return Encoded(hidden * mask, self.project(torch.cat([bag, most, mean], 1)))
+        return Encoded(hidden * mask, self.project(torch.cat([bag, most, mean], 1)), mask[:, :, 0])
 
     def _both_ways(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The backward GRU reads each sample from its own last token, so padding is never before it."""
@@ -195,4 +200,4 @@ class AudioCNN(nn.Module):
         pooled = torch.cat(
             [mean, deviation, maps.amax(2)], 1
         )  # what ReLU gives is never below the padding's 0
-        return Encoded(maps.transpose(1, 2), self.project(pooled))
+        return Encoded(maps.transpose(1, 2), self.project(pooled), mask)
