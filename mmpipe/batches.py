@@ -86,6 +86,16 @@ class Column:
         past = steps >= self.length.index_select(0, index)[:, None]
         return out.masked_fill_(past.view(*past.shape, *[1] * (out.ndim - 2)), 0)
 
+    def take(self, rows: NDArray[np.int64]) -> "Column":
+        """The same column of fewer samples."""
+        lengths, starts = self.lengths[rows], self.start.cpu().numpy()[rows]
+        spans = [np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]
+        where = np.concatenate([*spans, np.zeros(0, np.int64)])
+        values = self.values[torch.from_numpy(where if len(where) else np.zeros(1, np.int64))]
+        start = np.minimum(np.cumsum(lengths) - lengths, len(values) - 1)
+        first, length = (torch.from_numpy(part).to(values.device) for part in (start, lengths))
+        return Column(values, first, length, lengths, self.fixed)
+
     def to(self, device: torch.device) -> "Column":
         """The same column on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("values", "start", "length")}
@@ -129,6 +139,16 @@ class Dataset:
             partial=frozenset(m for m, column in columns if not column.lengths[rows].all()),
         )
 
+    def take(self, rows: NDArray[np.int64]) -> "Dataset":
+        """The samples at `rows` alone: nothing of the others is left in it."""
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            target=self.target[torch.from_numpy(rows)],
+            columns={m: column.take(rows) for m, column in self.columns.items()},
+            dropped=0,
+        )
+
     def moments(self, modality: str) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel or value of a frame: two float32 (C,)."""
         values = self.columns[modality].values
@@ -161,9 +181,20 @@ class Dataset:
         return replace(self, target=self.target.to(device), columns=columns)
 
 
-def order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The permutation of 0 … n - 1 for an epoch: a function of its arguments alone."""
-    return np.random.default_rng([seed, epoch]).permutation(n).astype(np.int64)
+def order(n: int, *, seed: int, epoch: int, balanced: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The permutation of 0 … n - 1 for an epoch: a function of its arguments alone.
+
+    `balanced`: the targets (n,); then n draws in which each class occurs as often as any other, or once more.
+    A class's samples take turns: none comes again before all have come.
+    """
+    chance = np.random.default_rng([seed, epoch])
+    if balanced is None:
+        return chance.permutation(n).astype(np.int64)
+    classes = chance.permutation(np.unique(balanced))
+    quotas = [len(part) for part in np.array_split(np.arange(n), len(classes))]
+    members = [np.flatnonzero(balanced == c) for c in classes]
+    drawn = [_turns(some, quota, chance) for some, quota in zip(members, quotas, strict=True)]
+    return chance.permutation(np.concatenate(drawn)).astype(np.int64)
 
 
 def chunks(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
@@ -218,6 +249,12 @@ def fit_coding(splits: Path, kind: str) -> Coding:
     """How the targets of the train split become numbers. Raises as `targets.fit`."""
     table = tables.read(splits, schema.SPLIT)
     return targets.fit(kind, table["target"].filter(pc.equal(table["split"], "train")).to_pylist())
+
+
+def _turns(members: NDArray[np.int64], quota: int, chance: np.random.Generator) -> NDArray[np.int64]:
+    """`quota` of them, all as often as any other or once more."""
+    rounds = [chance.permutation(members) for _ in range(math.ceil(quota / len(members)))]
+    return np.concatenate([*rounds, members[:0]])[:quota]
 
 
 def _targets(cells: pa.ChunkedArray, coding: Coding | None, splits: Path) -> Tensor:

@@ -1,7 +1,19 @@
 """The command line: all commands, and its entry point."""
 
 # Each module adds its commands to the application.
-from mmpipe.commands import compare, drift, gate, models, predict, pull, schedule, search, serve, workspace  # noqa: F401
+from mmpipe.commands import (  # noqa: F401
+    compare,
+    cost,
+    drift,
+    gate,
+    models,
+    predict,
+    pull,
+    schedule,
+    search,
+    serve,
+    workspace,
+)
 from mmpipe.commands.console import app
 
 

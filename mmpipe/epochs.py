@@ -11,9 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Epochs:
     """A context that shows each epoch's row."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, title: str = "") -> None:
+        """`title`: which training it is, where there are several."""
         self.total = total
-        words = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self.title = f"{title}, " if title else ""
+        words = (
+            TextColumn(title or "train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+        )
         self._bar = Progress(*words, TimeRemainingColumn(), console=Console(stderr=True))
         self._task = self._bar.add_task("", total=total)
         self._shown = sys.stderr.isatty()
@@ -28,7 +35,7 @@ class Epochs:
         if self._shown:
             self._bar.update(self._task, completed=row["epoch"] + 1, description=words)
         else:
-            print(f"epoch {int(row['epoch']) + 1}/{self.total}  {words}", file=sys.stderr)  # noqa: T201
+            print(f"{self.title}epoch {int(row['epoch']) + 1}/{self.total}  {words}", file=sys.stderr)  # noqa: T201
 
     def __enter__(self) -> Self:
         if self._shown:

@@ -83,6 +83,7 @@ FIXES: dict[str, str] = {
     "index-format": "give a .parquet that `mmpipe predict TABLE` wrote with a model of retrieve",
     "index-foreign": "make it anew with this model, or give --model the one that made it",
     "train-not-finite": "lower train.lr",
+    "budget-exceeded": "lower model.dim or choose smaller encoders, or raise train.budget",
     # models by tag
     "tag-name": "write NAME@vX.Y.Z, NAME@latest or NAME#STAGE, as in fusion@v1.2.0 or fusion#prod",
     "tag-missing": "list the versions with `mmpipe models`",

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from mmpipe import sense, yaml_text
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.judging import Evaluate, Gate
+from mmpipe.learning import Augment, Objective, Train
 from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
@@ -119,90 +120,32 @@ class Model(Section):
     """Encoder of texts: recurrent or a small transformer, each beside a bag of words, or text.pretrained."""
     audio: Literal["cnn", "crnn", "pretrained", "none"] = "cnn"
     """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
-    fusion: Literal["concat"] = "concat"
-    """How encoded modalities become one."""
+    fusion: Literal["concat", "gated", "attention", "lowrank", "average", "weighted", "stacking"] = "concat"
+    """How modalities become one: the first four join features, the others join each modality's own answer."""
     task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
     dropout: Fraction = 0.3
     """Share of features dropped before the head in training."""
+    rank: Annotated[int, Field(ge=1, le=64)] = 4
+    """Of the weights of fusion `lowrank`."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Attention heads of fusion `attention`; they divide dim."""
+
+    @property
+    def encoders(self) -> list[str]:
+        """The modalities that have one."""
+        return [m for m in ("audio", "image", "text") if getattr(self, m) != "none"]
 
     @model_validator(mode="after")
-    def _has_an_encoder(self) -> Self:
-        if {self.image, self.text, self.audio} == {"none"}:
+    def _goes_together(self) -> Self:
+        if not self.encoders:
             raise ValueError("at least one encoder is needed: image, text and audio are all 'none'")
+        if self.fusion == "attention" and self.dim % self.heads:
+            what = f"{self.heads} does not divide {self.dim}"
+            raise ValueError(f"heads must divide dim for fusion attention: {what}")
         return self
-
-
-class Augment(Section):
-    """Random changes of the training samples, made on the device."""
-
-    image_flip: Probability = 0.5
-    """Chance of a left-right flip."""
-    image_crop: Fraction = 0.15
-    """Largest relative zoom, and largest shift in half sides."""
-    image_rotate: Annotated[float, Field(ge=0, le=180)] = 10.0
-    """Largest angle, degrees."""
-    image_color: Fraction = 0.25
-    """Largest relative change of brightness, contrast and saturation."""
-    image_hue: Fraction = 0.1
-    """Largest relative change of each colour channel."""
-    image_erase: Probability = 0.0
-    """Chance that a square of 0.4 sides becomes the mean colour."""
-    audio_gain: Annotated[float, Field(ge=0)] = 0.3
-    """Standard deviation of the loudness and of its tilt over the bands, in units of the log-mel."""
-    audio_stretch: Fraction = 0.1
-    """Largest relative change of tempo."""
-    audio_time_mask: Fraction = 0.3
-    """Largest share of the frames under the two SpecAugment masks."""
-    audio_mel_mask: Fraction = 0.3
-    """Largest share of the bands under the two SpecAugment masks; not of `mfcc`, which has no bands."""
-    token_dropout: Fraction = 0.1
-    """Chance that a token is hidden."""
-
-
-class Train(Section):
-    """The optimisation loop."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the first weights, the order and every random change."""
-    epochs: Positive = 60
-    """At most."""
-    patience: Positive | None = 20
-    """Stop after so many epochs without a better validation loss; null = do all and keep the last weights."""
-    batch_size: Positive = 32
-    """Samples a step."""
-    lr: Annotated[float, Field(gt=0)] = 2e-3
-    """Highest learning rate."""
-    pretrained_lr: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """Share of `lr` at which pretrained weights that are not frozen learn."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Of AdamW; biases and norms have none."""
-    warmup_fraction: Fraction = 0.1
-    """Share of all steps in which the rate rises to `lr`; then it falls as a cosine."""
-    label_smoothing: Fraction = 0.1
-    """Probability given to the other classes."""
-    class_weights: Literal["none", "inverse", "effective"] = "none"
-    """Weight of a class in the loss by its frequency in the train split."""
-    regression: Literal["huber", "mse"] = "huber"
-    """Loss of a number, in standard deviations: huber is squared up to one and then linear."""
-    modality_dropout: Fraction = 0.3
-    """Chance that a training sample's modality is hidden (one always stays)."""
-    auxiliary: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of each modality's own loss beside the fused one."""
-    ema: Fraction = 0.99
-    """Decay of the running mean of the weights, which is then the model; 0 = the weights themselves."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Larger gradients are scaled down to this norm."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 where the hardware multiplies it."""
-    threads: Positive = 2
-    """CPU threads: part of the result, because they order its sums."""
-    deterministic: bool = True
-    """The same weights again on the same kind of device; false may be faster on a GPU."""
-    checkpoint_steps: Positive = 50
-    """Also at the end of each epoch."""
 
 
 class Report(Section):
@@ -225,6 +168,7 @@ class Params(Section):
     text: Text = Text()
     model: Model = Model()
     augment: Augment = Augment()
+    objective: Objective = Objective()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()

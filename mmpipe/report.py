@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from mmpipe import charts, datacard, findings, gallery, pages, paths, schema, tables
+from mmpipe import balance, charts, datacard, findings, gallery, pages, paths, schema, tables
 from mmpipe.embed import visible
 from mmpipe.errors import NotFoundError
 from mmpipe.metrics import Estimate, Reliability
@@ -78,6 +78,11 @@ def render(inputs: Inputs, *, examples: int) -> str:
         modalities=", ".join(modalities),
         training=inputs.training,
         curve_charts=_curve_charts(inputs.curves),
+        balance=balance.describe(
+            inputs.training.get("classes", []),
+            inputs.evaluation.get("per_class", []),
+            inputs.config.get("params", {}),
+        ),
         exhibits=[(part, _exhibits(inputs, part, examples)) for part in told["exhibits"]],
         provenance=_provenance(inputs.config),
     )

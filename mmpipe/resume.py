@@ -26,6 +26,10 @@ class States:
         self.folder = folder
         self.key = key
 
+    def inner(self, name: str) -> "States":
+        """The states of a part of the run, below its own; they go when the run's go."""
+        return States(self.folder / name, f"{self.key}/{name}")
+
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> Path:
         """Write a state, atomically; only the newest two are kept."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -12,16 +12,28 @@ METRICS = {
     "retrieve": ("mean_recall", "recall_at_1", "recall_at_5", "recall_at_10"),
 }
 """Task → what `gate.metric` may be, besides auto."""
-NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = {
+NO_RARE: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("train", "sampling"): ("natural",),
+    ("objective", "focal"): (0.0,),
+    ("objective", "logit_adjustment"): (0.0,),
+}
+NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = NO_RARE | {
     ("train", "class_weights"): ("none",),
     ("train", "label_smoothing"): (0.0,),
 }
 NO_NUMBER: dict[tuple[str, str], tuple[Any, ...]] = {("train", "regression"): ("huber",)}
 ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     "classify": NO_NUMBER,
-    "multilabel": NO_NUMBER | {("train", "class_weights"): ("none", "inverse")},
+    "multilabel": NO_NUMBER | NO_RARE | {("train", "class_weights"): ("none", "inverse")},
     "regress": NO_CLASSES,
-    "retrieve": NO_CLASSES | NO_NUMBER | {("train", "auxiliary"): (0.0,), ("model", "fusion"): ("concat",)},
+    "retrieve": NO_CLASSES
+    | NO_NUMBER
+    | {
+        ("train", "auxiliary"): (0.0,),
+        ("model", "fusion"): ("concat",),
+        ("objective", "contrastive"): (0.0,),
+        ("objective", "weights"): ("fixed",),
+    },
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
 UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
@@ -43,11 +55,21 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
     encoders = [m for m in ("audio", "image", "text") if params["model"][m] != "none"]
     if task == "retrieve" and len(encoders) < 2:
         yield ("model", "task"), f"model.task: retrieve needs two encoders, there is {encoders[0]} alone"
+    yield from _of_losses(params, len(encoders))
     metric = params["gate"]["metric"]
     if metric != "auto" and metric not in METRICS[task]:
         others = ", ".join(("auto", *METRICS[task]))
         yield ("gate", "metric"), f"gate.metric: {metric} {with_task}, which has {others}"
     yield from _of_inputs(params)
+    yield from _of_sequences(params, encoders)
+
+
+def _of_sequences(params: Mapping[str, Any], encoders: list[str]) -> Iterator[tuple[Key, str]]:
+    """Attention over single vectors has nothing to choose between."""
+    frozen = [m for m in encoders if params["model"][m] == "pretrained" and params[m].get("frozen", True)]
+    if params["model"]["fusion"] == "attention" and frozen == encoders:
+        words = "model.fusion: attention needs a sequence, and frozen weights give one vector each"
+        yield ("model", "fusion"), f"{words}, set it to concat"
 
 
 def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -67,6 +89,29 @@ def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         if params["augment"][key]:
             words = f"augment.{key}: must be 0 where audio.kind is {kind}, for which it means nothing"
             yield ("augment", key), words
+
+
+def _of_losses(params: Mapping[str, Any], encoders: int) -> Iterator[tuple[Key, str]]:
+    """Losses that have nothing to compare or to weigh, and corrections that come twice."""
+    goal, loop = params["objective"], params["train"]
+    if goal["contrastive"] and encoders < 2:
+        yield ("objective", "contrastive"), "objective.contrastive needs two encoders, set it to 0"
+    more = goal["contrastive"] or loop["auxiliary"] or params["model"]["fusion"] == "stacking"
+    if goal["weights"] == "uncertainty" and (encoders < 2 or not more):
+        what = "objective.weights: uncertainty has but one loss to weigh"
+        yield (
+            ("objective", "weights"),
+            f"{what}: set it to fixed, or train.auxiliary or objective.contrastive above 0",
+        )
+    balances = {
+        ("train", "class_weights"): loop["class_weights"] != "none",
+        ("train", "sampling"): loop["sampling"] == "balanced",
+        ("objective", "logit_adjustment"): goal["logit_adjustment"] > 0,
+    }
+    chosen = [key for key, on in balances.items() if on]
+    if len(chosen) > 1:
+        told = " and ".join(f"{'.'.join(key)}: {_shown(params[key[0]][key[1]])}" for key in chosen)
+        yield chosen[-1], f"{told} correct the same twice, keep one of them"
 
 
 def _shown(value: Any) -> str:

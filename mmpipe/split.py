@@ -101,6 +101,22 @@ def keep_declared(
     return splits
 
 
+def folds(
+    ids: Sequence[str], strata: Sequence[Stratum], groups: Sequence[str], *, count: int, seed: int
+) -> list[int]:
+    """A fold 0 … `count` - 1 for each sample: stratified, no group in two folds, whatever the samples' order.
+
+    Raises InvalidError `split-too-few` where a fold stays empty.
+    """
+    whole = _grouped(ids, strata, groups)
+    dealt = _deal(whole, [1 / count] * count, f"{seed}:folds") if whole else []
+    if len(set(dealt)) < count:
+        what = f"{len(ids)} samples in {len(whole)} groups do not fill {count} folds"
+        raise InvalidError("split-too-few", what, fix="lower train.stacking_folds, or add samples")
+    number = {group.name: fold for group, fold in zip(whole, dealt, strict=True)}
+    return [number[name] for name in groups]
+
+
 def check_leaks(ids: Sequence[str], splits: Sequence[str], keys: Sequence[str | None], *, what: str) -> None:
     """Raise InvalidError `split-leak`, with counts and ids, where samples of one key lie in two splits."""
     first: dict[str, int] = {}

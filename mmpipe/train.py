@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmpipe import augment, batches, runtime, validation
+from mmpipe import augment, batches, objective, runtime, validation
 from mmpipe.errors import MmpipeError
 from mmpipe.interrupt import Interrupt
 from mmpipe.model.network import Network
@@ -40,6 +40,8 @@ class Settings:
     ema: float
     max_grad_norm: float
     checkpoint_steps: int
+    sampling: str = "natural"
+    goal: objective.Settings = field(default_factory=objective.Settings)
 
 
 @dataclass
@@ -110,13 +112,25 @@ class _Training:
         self.network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(network) if settings.ema else None
         self.train, self.val = (part.to(machine.device) for part in data)
-        self.names = [name for name, _ in network.named_parameters()]
-        self.optimizer = _optimizer(network, settings)
+        self.objective = objective.build(
+            network.modalities,
+            joint=network.fusion.trained,
+            auxiliary=settings.auxiliary if network.task.fuses else 0.0,
+            settings=settings.goal,
+        ).to(machine.device)
+        self.optimizer = _optimizer(self._parameters(), settings)
         self.steps = len(batches.chunks(np.arange(len(self.train)), settings.batch_size))
         self.losses = torch.zeros(self.steps, device=machine.device)
         self.progress = Progress()
         self.best = _clone(network)
-        wishes = Wishes(settings.class_weights, settings.label_smoothing, settings.regression)
+        self.targets = data[0].target.cpu().numpy()
+        wishes = Wishes(
+            settings.class_weights,
+            settings.label_smoothing,
+            settings.regression,
+            focal=settings.goal.focal,
+            logit_adjustment=settings.goal.logit_adjustment,
+        )
         self.rule = network.task.rule(self.train.target, wishes, outputs=network.outputs)
 
     @property
@@ -132,7 +146,10 @@ class _Training:
 
     def epoch(self, interrupt: Interrupt) -> None:
         """Do the rest of the epoch that progress stands in, validate, and save."""
-        rows = batches.order(len(self.train), seed=self.settings.seed, epoch=self.progress.epoch)
+        balanced = self.targets if self.settings.sampling == "balanced" else None
+        rows = batches.order(
+            len(self.train), seed=self.settings.seed, epoch=self.progress.epoch, balanced=balanced
+        )
         parts = batches.chunks(rows, self.settings.batch_size)
         while self.progress.step < self.steps:
             self._step(parts[self.progress.step])
@@ -153,7 +170,8 @@ class _Training:
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         if self.average is not None:
             tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
+        tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        for name, parameter in self._parameters():
             tensors |= {f"adam.{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
         self.states.save({**tensors, "losses": self.losses}, asdict(self.progress))
 
@@ -168,10 +186,15 @@ class _Training:
         self.best = _under("best.", tensors)
         if self.average is not None:
             self.average.load_state_dict(_under("ema.", tensors))
-        for name, parameter in self.network.named_parameters():
+        self.objective.load_state_dict(_under("objective.", tensors))
+        for name, parameter in self._parameters():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (saved := tensors.get(f"adam.{key}.{name}")) is not None:
                     self.optimizer.state[parameter][key] = _like_fresh(saved, parameter)
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """All that are learned, by names of their own."""
+        return [*self.network.named_parameters(), *self.objective.named_parameters(prefix="objective")]
 
     def _step(self, rows: NDArray[np.int64]) -> None:
         """One update of the weights. All chance in it comes from (seed, epoch, step)."""
@@ -199,13 +222,13 @@ class _Training:
         batch = augment.apply(batch, self.augmentation)
         present = augment.drop_modalities(batch.present, settings.modality_dropout)
         with self.machine.autocast():
-            output = self.network(batch, present)
-        parts = self.network.task.losses(output, batch.target, batch.present, self.rule)
-        total: Tensor = parts.pop("task")
-        if settings.auxiliary and len(parts) > 1:
-            for own in parts.values():
-                total = total + settings.auxiliary * own
-        return total
+            encoded = self.network.encode(batch)
+            output = self.network.decode(encoded, present)
+        losses = self.network.task.losses(output, batch.target, batch.present, self.rule)
+        if objective.CONTRASTIVE in self.objective.fixed:
+            temperature = settings.goal.temperature
+            losses[objective.CONTRASTIVE] = objective.contrastive(encoded, batch.present, temperature)
+        return self.objective(losses)  # type: ignore[no-any-return]
 
     def _check_finite(self, last: int | None = None) -> None:
         """Raise at the first step of this epoch whose loss or gradient is NaN or infinite."""
@@ -222,6 +245,7 @@ class _Training:
         progress = self.progress
         row: Row = {"epoch": progress.epoch, "train_loss": round(float(self.losses.double().mean()), 6)}
         row["learning_rate"] = float(f"{self.optimizer.param_groups[0]['lr']:.6g}")
+        row |= {f"weight_{name}": round(weight, 6) for name, weight in self.objective.now().items()}
         if len(self.val):
             held = validation.score(self.model, self.val, self.machine)
             row |= validation.measure(self.model.task, held)
@@ -236,14 +260,11 @@ class _Training:
         self.losses.zero_()
 
 
-def _optimizer(network: Network, settings: Settings) -> torch.optim.AdamW:
-    """No weight decay on biases, norms and other vectors; a smaller rate for pretrained weights.
-
-    `share`: of the learning rate.
-    """
+def _optimizer(parameters: list[tuple[str, nn.Parameter]], settings: Settings) -> torch.optim.AdamW:
+    """No weight decay on biases, norms and other vectors; pretrained weights get a `share` of the rate."""
     groups = []
     for share, known in ((1.0, False), (settings.pretrained_lr, True)):
-        some = [p for name, p in network.named_parameters() if (".backbone." in name) is known]
+        some = [p for name, p in parameters if (".backbone." in name) is known]
         decay = {"params": [p for p in some if p.ndim > 1], "weight_decay": settings.weight_decay}
         plain = {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0}
         groups += [one | {"share": share} for one in (decay, plain) if some]

@@ -48,7 +48,8 @@ def fit_trust(network: Network, data: batches.Dataset, machine: Runtime) -> None
     much. The scales hold the temperature of those subsets too.
     """
     names = network.modalities
-    if len(names) < 2 or len(data) == 0 or not network.task.fuses:
+    held_out = len(data) > 0 and network.task.fuses and network.fusion.trusted
+    if len(names) < 2 or not held_out:
         return
     network.eval()
     with torch.no_grad():

@@ -99,6 +99,38 @@ def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch():
     assert any(first != batches.order(100, seed=2, epoch=2))
 
 
+def test_a_balanced_order_draws_each_class_as_often_and_is_a_function_of_seed_and_epoch():
+    targets = np.array([0] * 70 + [1] * 25 + [2] * 5)
+    first = batches.order(100, seed=1, epoch=2, balanced=targets)
+    np.testing.assert_array_equal(first, batches.order(100, seed=1, epoch=2, balanced=targets))
+    assert sorted(np.bincount(targets[first])) == [33, 33, 34]
+    times = np.bincount(first, minlength=100)
+    for members in (targets == 0, targets == 1, targets == 2):  # a class's samples take turns
+        assert times[members].max() - times[members].min() <= 1
+    assert any(first != batches.order(100, seed=1, epoch=3, balanced=targets))
+    assert any(np.diff(targets[first]) < 0) and any(np.diff(targets[first]) > 0)  # mixed, not class by class
+    seen = {row for epoch in range(30) for row in batches.order(100, seed=1, epoch=epoch, balanced=targets)}
+    assert seen == set(range(100))
+
+
+def test_some_samples_taken_are_those_samples_and_nothing_of_the_others(workspace):
+    whole = load()
+    rows = np.array([7, 2, 11])
+    part = whole.take(rows)
+    assert part.ids == [whole.ids[row] for row in rows]
+    wanted, found = whole.batch(rows), part.batch(np.arange(3))
+    assert torch.equal(wanted.target, found.target)
+    for m in schema.MODALITIES:
+        assert torch.equal(wanted.present[m], found.present[m])
+        here = wanted.present[m]
+        assert torch.equal(wanted.inputs[m][here], found.inputs[m][here])
+        assert len(part.columns[m].values) == max(1, int(part.columns[m].lengths.sum()))
+    lacking = [row for row in range(len(whole)) if not whole.columns["audio"].lengths[row]]
+    none = whole.take(np.array(lacking))
+    assert len(lacking) > 1 and "audio" not in none.modalities
+    assert not none.batch(np.arange(len(lacking))).present["audio"].any()
+
+
 @pytest.mark.parametrize("n", [1, 2, 32, 33, 65, 100])
 def test_chunks_are_even_so_none_is_a_leftover(n):
     parts = batches.chunks(np.arange(n), 32)

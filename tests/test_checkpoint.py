@@ -258,6 +258,25 @@ def test_a_tokenizer_is_there_if_and_only_if_the_model_reads_text(tmp_path):
         checkpoint.load_bundle(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fusion": "sum"}, "no fusion is called 'sum'"),
+        ({"fusion": "attention", "heads": 3}, "3 attention heads for 8 dimensions"),
+        ({"fusion": "lowrank", "rank": 0}, "architecture.rank"),
+        ({"fusion": "gated"}, "other weights than the architecture"),
+        ({"fusion": "average"}, "other weights than the architecture"),
+    ],
+)
+def test_a_fusion_that_the_weights_are_not_of_is_refused(tmp_path, change, words):
+    write(tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_bytes())
+    config["architecture"] |= change
+    forge(tmp_path / "b", "config.json", canonical_json(config).encode())
+    with pytest.raises(VerificationError, match=f"bundle-damaged .*{words}"):
+        checkpoint.load_bundle(tmp_path / "b")
+
+
 def test_mel_bands_are_the_same_everywhere(tmp_path):
     one = {"modalities": ["audio"], "classes": 2, "dim": 8, "dropout": 0.5, "n_mels": 8}
     config = {**CONFIG, "preprocessing": {"audio": {}}, "features": {"audio": {"shape": [-1, 9]}}}

@@ -1,12 +1,11 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from mmpipe.tasks import classify
-from mmpipe.tasks.classify import TASK, Rule
+from mmpipe.imbalance import Rule
+from mmpipe.tasks.classify import TASK
 from mmpipe.tasks.task import Output, Wishes
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
@@ -28,18 +27,18 @@ def test_a_modalitys_own_loss_counts_only_samples_that_have_it():
     assert float(found["audio"]) == pytest.approx(math.log(3) / 2, rel=1e-6)
 
 
+def test_the_rule_counts_for_every_loss():
+    output = Output(LOGITS, {"text": LOGITS})
+    weights = torch.tensor([2.0, 0.0, 0.0])
+    found = TASK.losses(output, TARGET, EVERYWHERE, Rule(weights=weights))
+    first = -math.log(float(LOGITS[0].softmax(0)[0]))
+    assert [float(loss) for loss in found.values()] == pytest.approx([first, first])
+
+
 def test_the_rule_weighs_rare_classes_and_smooths():
     rule = TASK.rule(torch.tensor([0, 0, 0, 1]), Wishes("inverse", 0.1), outputs=2)
     assert rule.weights.tolist() == pytest.approx([2 / 3, 2.0])
     assert rule.label_smoothing == 0.1
-
-
-def test_class_weights_are_one_on_average_over_the_samples_and_rarer_weighs_more():
-    counts = torch.tensor([90, 9, 1])
-    for kind in ("inverse", "effective"):
-        weights = classify.class_weights(counts, kind=kind)
-        assert float((weights * counts).sum() / 100) == pytest.approx(1)
-        assert weights[0] < weights[1] < weights[2]
-    inverse = classify.class_weights(counts, kind="inverse")
-    np.testing.assert_allclose(inverse * counts, [100 / 3] * 3, rtol=1e-6)
-    assert classify.class_weights(counts, kind="none") is None
+    rule = TASK.rule(torch.tensor([0, 0, 0, 1]), Wishes(focal=2.0, logit_adjustment=1.0), outputs=2)
+    assert (rule.weights, rule.focal) == (None, 2.0)
+    assert rule.offset.tolist() == pytest.approx([math.log(3 / 4), math.log(1 / 4)])

@@ -175,8 +175,8 @@ def written(site, folder):
         ("errors.py", '"restore the file from its source"', '"bring the file back"', {"report"}),
         ("params.py", "le=100)] = 8", "le=100)] = 9", {"report"}),
         ("params.py", "class Report(Section):", "class Report(Section):\n    new: int = 1\n", {"report"}),
-        ("params.py", "= 2e-3", "= 1e-3", {"train"}),
-        ("params.py", "epochs: Positive = 60", "epochs: Positive = 61", set()),  # params.yaml has its own
+        ("learning.py", "= 2e-3", "= 1e-3", {"train"}),
+        ("learning.py", "epochs: Positive = 60", "epochs: Positive = 61", set()),  # params.yaml has its own
         (
             "modalities.py",
             "lowercase: bool = True",

@@ -12,6 +12,7 @@ from mmpipe import metrics, paths
 from mmpipe.cli import app
 from mmpipe.contribution import shapley
 from mmpipe.errors import InvalidError, UsageError
+from mmpipe.model.encoders import Encoded
 from mmpipe.predict import Sample, load
 
 NAMES = ("audio", "image", "text")
@@ -66,12 +67,12 @@ def model(tmp_path_factory):
 def of_nothing(predictor):
     """Probabilities with everything absent, from the network itself."""
     network = predictor.bundle.model
-    pooled = {m: torch.zeros(1, network.dim) for m in network.modalities}
+    zeros = Encoded(torch.zeros(1, 0, 1), torch.zeros(1, network.dim), torch.zeros(1, 0))
+    encoded = dict.fromkeys(network.modalities, zeros)
     absent = {m: torch.zeros(1, dtype=torch.bool) for m in network.modalities}
     with torch.inference_mode():
-        return metrics.softmax(network.decode(pooled, absent).logits.numpy(), predictor.bundle.temperature)[
-            0
-        ].tolist()
+        logits = network.decode(encoded, absent).logits.numpy()
+        return metrics.softmax(logits, predictor.bundle.temperature)[0].tolist()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

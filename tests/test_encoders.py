@@ -8,10 +8,11 @@ import torch
 
 from mmpipe import batches, params
 from mmpipe.features import embedding
-from mmpipe.model import checkpoint, pretrained
+from mmpipe.model import checkpoint, configuration, pretrained
 from mmpipe.model.encoders import ENCODERS, Normalize, TextTransformer
 from mmpipe.model.encoders.image import ImageResNet
 from mmpipe.model.encoders.text import positions
+from mmpipe.model.fusion import FUSIONS
 from mmpipe.model.network import build_model
 
 N_MELS, VOCAB, DIM = 8, 50, 12
@@ -65,6 +66,11 @@ def test_a_sequence_and_one_pooled_vector_a_sample(modality, name):
     encoded = encoder(x, lengths)
     assert encoded.pooled.shape == (3, DIM)
     assert encoded.sequence.shape[::2] == (3, encoder.sequence_dim)
+    assert encoded.mask.shape == encoded.sequence.shape[:2]
+    every = [encoded.sequence.shape[1]] * 3
+    steps = {"audio": [8, 5, 3], "text": [12, 5, 1]}.get(modality, every)  # frames halve twice
+    assert encoded.mask.sum(1).tolist() == (steps if name != "vector" else [1, 1, 1])
+    assert not encoded.sequence[encoded.mask == 0].any()
     encoded.pooled.sum().backward()
     used = [
         p for name, p in encoder.named_parameters() if "pooler" not in name
@@ -178,11 +184,50 @@ def test_any_combination_saved_and_loaded_gives_the_same_outputs(tmp_path, audio
         assert bundle.dataset(["x"], {m: raw}).columns[m].values.numpy() == pytest.approx(vector)
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("task", ["classify", "multilabel", "regress"])
+@pytest.mark.parametrize(("modality", "name"), ALL)
+def test_any_encoder_goes_with_any_fusion_and_task(fusion, task, modality, name):
+    names = {"audio": "cnn", "image": "cnn", "text": "gru", modality: name}
+    model = build_model(
+        **{"modalities": ["audio", "image", "text"], "classes": 2, "dim": DIM, "dropout": 0.1},
+        **{"n_mels": N_MELS, "vocab_size": VOCAB, "fusion": fusion, "task": task, "heads": 3, "rank": 2},
+        **names,
+        backbones={m: BACKBONES[m] for m, one in names.items() if one in ("vector", "pretrained")},
+    )
+    samples = data(**names)
+    model.fit_statistics(samples)
+    with torch.inference_mode():
+        batch = samples.batch(np.arange(4))
+        found = trained(model)(batch).logits
+        absent = {m: marks & (m != modality) for m, marks in batch.present.items()}
+        hidden = model(batch, absent).logits
+    assert found.shape == (4, model.outputs) and found.isfinite().all() and hidden.isfinite().all()
+    has = batch.present[modality]
+    assert not torch.isclose(found[has], hidden[has], atol=1e-6).all(1).any()
+    torch.testing.assert_close(found[~has], hidden[~has])
+
+
+def test_attention_takes_a_text_without_known_words_for_absent():
+    torch.manual_seed(0)
+    sizes = {"modalities": ["image", "text"], "classes": 2, "dim": DIM, "dropout": 0.0, "vocab_size": VOCAB}
+    model = build_model(**sizes, text="transformer", fusion="attention", heads=3)
+    model.encoders["text"].idf[:] = 0
+    samples = data()
+    batch = samples.batch(np.arange(4))
+    trained(model).trust.fill_(1)
+    with torch.inference_mode():
+        found = model(batch).logits
+        hidden = model(batch, {**batch.present, "text": torch.zeros(4, dtype=torch.bool)}).logits
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, hidden)
+
+
 def test_parameters_and_bundles_name_the_encoders_that_there_are():
     for modality, names in ENCODERS.items():
         allowed = get_args(params.Model.model_fields[modality].annotation)
         assert set(allowed) == {*names, "none", "pretrained"} - {"vector"}
-        assert set(get_args(checkpoint._Architecture.model_fields[modality].annotation)) == set(names)
+        assert set(get_args(configuration.Architecture.model_fields[modality].annotation)) == set(names)
 
 
 def test_the_bands_of_a_sound_are_not_exchangeable():

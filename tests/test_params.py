@@ -99,6 +99,40 @@ def refusal(written, text):
             "1:1 model: at least one encoder is needed",
         ),
         (
+            "model: {fusion: gatd}\n",
+            "1:9 model.fusion: should be 'concat', 'gated', 'attention', 'lowrank', 'average', 'weighted' or "
+            "'stacking', not 'gatd', did you mean 'gated'?",
+        ),
+        (
+            "model: {fusion: attention, heads: 5}\n",
+            "1:1 model: heads must divide dim for fusion attention: 5 does not divide 96",
+        ),
+        (
+            "objective: {contrastive: 0.1}\nmodel: {image: none, text: none}\n",
+            "1:13 objective.contrastive needs two encoders, set it to 0",
+        ),
+        (
+            "objective: {weights: uncertainty}\ntrain: {auxiliary: 0}\n",
+            "objective.weights: uncertainty has but one loss to weigh",
+        ),
+        (
+            "objective: {weights: uncertainty}\nmodel: {image: none, text: none}\n",
+            "objective.weights: uncertainty has but one loss to weigh",
+        ),
+        (
+            "train: {class_weights: inverse, sampling: balanced}\n",
+            "train.class_weights: inverse and train.sampling: balanced correct the same twice",
+        ),
+        (
+            "train: {sampling: balanced}\nobjective: {logit_adjustment: 1.0}\n",
+            "train.sampling: balanced and objective.logit_adjustment: 1 correct the same twice",
+        ),
+        (
+            "train: {budget: {parameters: 0}}\n",
+            "1:18 train.budget.parameters: should be greater than or equal",
+        ),
+        ("train: {budget: {params: 5}}\n", "train.budget.params: no such key, did you mean 'parameters'?"),
+        (
             "data: {columns: {image: x, text: x}}\n",
             "data.columns: image and text are both the column 'x', set one of them to null",
         ),
@@ -155,6 +189,20 @@ def test_weights_are_named_by_folder_package_or_commit(written):
         found = written(f"model: {{text: pretrained, image: none}}\ntext: {{pretrained: '{source}'}}\n")
         assert found.text.pretrained == source and found.text.frozen
     assert written("model: {image: none}\nimage: {pretrained: data/raw/w}\n").image.size == 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {fusion: stacking}\nobjective: {weights: uncertainty}\ntrain: {auxiliary: 0}\n",
+        "objective: {weights: uncertainty, contrastive: 0.1}\ntrain: {auxiliary: 0}\n",
+        "train: {class_weights: effective}\nobjective: {focal: 2.0}\n",
+        "model: {fusion: concat, heads: 5}\n",
+        "model: {fusion: lowrank, image: none, text: none}\n",
+    ],
+)
+def test_what_goes_together_is_accepted(written, text):
+    assert written(text) != Params()
 
 
 def test_alias_bomb_is_refused_before_it_expands(written):

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -174,6 +175,22 @@ def test_says_what_was_measured(page, inputs):
         "learning rate",
     ):
         assert word in words
+
+
+def test_rare_classes_have_their_section(inputs, page):
+    assert "Rare classes" not in page  # this training says nothing of them
+    rows = [
+        {"label": label, "train": 40 - 9 * n, "share": 0.4, "counted_share": 0.25, "offset": n / 4}
+        for n, label in enumerate(LABELS)
+    ]
+    params = {"train": {"class_weights": "none"}, "objective": {"logit_adjustment": 1.5, "focal": 0.0}}
+    told = replace(inputs, training={"classes": rows}, config={**inputs.config, "params": params})
+    words = " ".join(" ".join(Elements(report.render(told, examples=0)).words).split())
+    section = words[words.index("The commonest class") : words.index("Samples of the test split")]
+    assert f"has 40 train samples, the rarest {40 - 9 * (len(LABELS) - 1)}" in section
+    assert "logit adjustment (τ = 1.5)" in section and "class weights" not in section
+    recall = {row["label"]: row["recall"] for row in inputs.evaluation["per_class"]}
+    assert f"31 40.0 % 25.0 % +0.25 {100 * recall[LABELS[1]]:.1f} %" in section
 
 
 def test_same_inputs_same_bytes(page, inputs):

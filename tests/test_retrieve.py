@@ -34,6 +34,7 @@ from mmpipe.preprocess import Sample
 from mmpipe.resume import States
 from mmpipe.retrieval_scorecard import DIRECTIONS
 from mmpipe.scorecard import Scores, subsets_of
+from mmpipe.stages.job import ELSEWHERE
 from mmpipe.tasks.retrieve import TASK, Projections, contrastive
 from mmpipe.tasks.task import Decoding, Held, Output, Wishes
 from mmpipe.verdict import Contender, HeldOut, Thresholds
@@ -194,7 +195,7 @@ def coded(copies, seed):
 def test_it_learns_to_find_what_means_the_same(tmp_path):
     machine = runtime.select(precision="fp32", threads=1)
     given = params.Train(epochs=12, batch_size=16, lr=5e-3, patience=None, auxiliary=0.0)
-    settings = train.Settings(**given.model_dump(exclude={"precision", "threads", "deterministic"}))
+    settings = train.Settings(**given.model_dump(exclude=ELSEWHERE))
     runtime.seed_all(0)
     names = ["audio", "image", "text"]
     network = build_model(

@@ -51,6 +51,18 @@ def refusal(folder, text):
             "4:3 train.class_weights: inverse makes no sense with model.task: regress, set it to none",
         ),
         (
+            "data: {target: labels}\nmodel: {task: multilabel}\ntrain: {sampling: balanced}\n",
+            "3:9 train.sampling: balanced makes no sense with model.task: multilabel, set it to natural",
+        ),
+        (
+            "data: {target: number}\nmodel: {task: regress}\nobjective: {focal: 2}\n",
+            "3:13 objective.focal: 2 makes no sense with model.task: regress, set it to 0",
+        ),
+        (
+            "data: {target: none}\nmodel: {task: retrieve, fusion: gated}\n",
+            "2:25 model.fusion: gated makes no sense with model.task: retrieve, set it to concat",
+        ),
+        (
             "train: {regression: mse}\n",
             "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
         ),
@@ -61,6 +73,12 @@ def refusal(folder, text):
         (
             "data: {target: none}\nmodel: {task: retrieve}\ntrain: {auxiliary: 0.5, label_smoothing: 0.1}\n",
             "3:9 train.auxiliary: 0.5 makes no sense with model.task: retrieve, set it to 0",
+        ),
+        (
+            "image: {pretrained: data/raw/a}\ntext: {pretrained: data/raw/b}\n"
+            "model: {image: pretrained, text: pretrained, audio: none, fusion: attention}\n",
+            "3:59 model.fusion: attention needs a sequence, and frozen weights give one vector each, "
+            "set it to concat",
         ),
         ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
     ],

@@ -5,21 +5,24 @@ from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, params, paths, runtime, schema, targets, train, validation
+from mmpipe import augment, batches, objective, params, paths, runtime, schema, targets, train, validation
 from mmpipe.errors import MmpipeError
+from mmpipe.model.fusion import FUSIONS
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages import code
+from mmpipe.stages.job import ELSEWHERE
 from mmpipe.tasks.task import names
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
 GIVEN = params.Train(epochs=3, patience=10, batch_size=8, lr=3e-3, checkpoint_steps=2, ema=0.5)
-SETTINGS = train.Settings(**GIVEN.model_dump(exclude={"precision", "threads", "deterministic"}))
+SETTINGS = train.Settings(**GIVEN.model_dump(exclude=ELSEWHERE))
 
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -50,21 +53,14 @@ def load():
     )
 
 
-def fit(data, settings, states, *, precision="fp32", device=None, task="classify", classes=2):
+def fit(data, settings, states, *, precision="fp32", device=None, **more):
     """Trained weights and progress, from a fresh network; unless told, on the GPU if there is one."""
     machine = runtime.select(precision=precision, threads=1)
     if device is not None:
         machine = replace(machine, device=torch.device(device))
     runtime.seed_all(settings.seed)
-    network = build_model(
-        modalities=data[0].modalities,
-        classes=classes,
-        task=task,
-        dim=8,
-        dropout=0.2,
-        vocab_size=tiny.VOCAB,
-        n_mels=tiny.N_MELS,
-    )
+    small = {"classes": 2, "dim": 8, "dropout": 0.2, "vocab_size": tiny.VOCAB, "n_mels": tiny.N_MELS}
+    network = build_model(modalities=data[0].modalities, **{**small, **more})
     network.fit_statistics(data[0])
     rows = []
     progress = train.fit(
@@ -139,6 +135,30 @@ def test_after_a_power_cut_anywhere_the_result_is_the_same_to_the_bit(
     resumed, progress, _ = fit(data, SETTINGS, States(tmp_path / "cut", "k"), device=device)
     assert same(unbroken(device), resumed)
     assert len(progress.history) == SETTINGS.epochs
+
+
+EVERYTHING = replace(
+    SETTINGS,
+    sampling="balanced",
+    goal=objective.Settings(contrastive=0.2, weights="uncertainty", focal=1.0),
+)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "attention", "stacking"])
+def test_a_balanced_order_and_learned_weights_of_losses_go_on_in_mid_epoch_too(
+    data, tmp_path, monkeypatch, fusion
+):
+    whole, wanted, _ = fit(data, EVERYTHING, States(tmp_path / "whole", "k"), fusion=fusion)
+    with monkeypatch.context() as patch:
+        cut_power(patch, 7)
+        with pytest.raises(PowerCut):
+            fit(data, EVERYTHING, States(tmp_path / "cut", "k"), fusion=fusion)
+    _, progress = States(tmp_path / "cut", "k").load()
+    assert (progress["epoch"], progress["step"]) == (1, 2)
+    resumed, found, _ = fit(data, EVERYTHING, States(tmp_path / "cut", "k"), fusion=fusion)
+    assert same(whole, resumed) and found.history == wanted.history
+    weights = [[row[name] for row in found.history] for name in ("weight_audio", "weight_contrastive")]
+    assert all(len(set(values)) == SETTINGS.epochs for values in weights)
 
 
 @pytest.mark.parametrize("device", ["meta", *DEVICES])
@@ -238,6 +258,36 @@ def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
     assert (
         validation.measure(network.task, validation.score(network, data[1], machine))["val_accuracy"] >= 0.8
     )
+
+
+@pytest.mark.parametrize("fusion", ["average", "weighted", "stacking"])
+def test_opinions_are_joined_without_trust(data, tmp_path, fusion):
+    _, _, network = fit(data, replace(SETTINGS, epochs=1), States(tmp_path, "k"), fusion=fusion)
+    validation.fit_trust(network, data[1], runtime.select(precision="fp32", threads=1))
+    assert network.trust.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_learns(data, tmp_path, fusion):
+    _, progress, _ = fit(data, replace(SETTINGS, epochs=6), States(tmp_path, "k"), fusion=fusion)
+    assert progress.history[-1]["val_accuracy"] >= 0.9
+
+
+def test_a_balanced_order_shows_the_rarer_class_as_often(data, tmp_path, monkeypatch):
+    shown = []
+    step = train._Training._step
+
+    def watched(self, rows):
+        shown.extend(self.targets[rows])
+        step(self, rows)
+
+    rare = data[0].take(np.flatnonzero(data[0].target.numpy() * np.arange(len(data[0])) % 3 == 0))
+    monkeypatch.setattr(train._Training, "_step", watched)
+    settings = replace(SETTINGS, epochs=1, sampling="balanced")
+    fit((rare, data[1]), settings, States(tmp_path, "k"))
+    assert len(shown) == len(rare)
+    assert abs(2 * sum(shown) - len(shown)) <= 1
+    assert abs(2 * int(rare.target.sum()) - len(rare)) > 5
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():

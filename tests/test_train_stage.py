@@ -12,10 +12,12 @@ from importlib import metadata
 
 import pytest
 import tiny
+import torch
 
-from mmpipe import paths
+from mmpipe import paths, schema, tables, train
 from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import load_bundle
+from mmpipe.model.fusions.opinions import Stacking
 from mmpipe.params import Params
 from mmpipe.stages import train as train_stage
 
@@ -34,12 +36,14 @@ def outs(root):
     return {str(path.relative_to(root)): digest for path, digest in found.items()}
 
 
-def workspace(root):
+def workspace(root, **sections):
     root.mkdir()
     tiny.write(root, n=60)
     tiny.tokenizer(root)
     settings = {"epochs": 8, "batch_size": 6, "patience": 8, "threads": 1, "checkpoint_steps": 3}
-    (root / paths.PARAMS).write_text(json.dumps({"train": settings, "model": {"dim": 8}}))
+    settings |= sections.get("train", {})
+    model = {"dim": 8} | sections.get("model", {})
+    (root / paths.PARAMS).write_text(json.dumps({**sections, "train": settings, "model": model}))
     return root
 
 
@@ -63,6 +67,76 @@ def test_the_stage_in_two_places_makes_the_same_files_and_no_others(tmp_path, mo
     assert (tmp_path / "one" / paths.PLOTS / "train" / "val_loss.tsv").read_text().count("\n") == 9
     assert load_bundle(tmp_path / "two" / paths.TRAINED).labels == tiny.LABELS
     assert list((tmp_path / "one" / paths.TENSORBOARD).rglob("events.out.tfevents.*"))
+
+
+def stacked(root):
+    return workspace(root, model={"fusion": "stacking"}, train={"epochs": 2, "stacking_folds": 3})
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def test_a_stacking_training_goes_on_in_the_fold_where_it_died(tmp_path, monkeypatch, capsys):
+    """12 steps of the model that is kept, then 8 for each of three folds of 24 samples: dead in each part."""
+    monkeypatch.chdir(stacked(tmp_path / "whole"))
+    train_stage.main()
+    said = capsys.readouterr().err
+    assert said.count("epoch") == 4 * 2 and "fold 3 of 3, epoch 2/2" in said
+    step, steps, deaths = train._Training._step, [], [5, 20, 33]
+
+    def mortal(self, rows):
+        if deaths and len(steps) == deaths[0]:
+            raise PowerCut
+        steps.append(rows)
+        step(self, rows)
+
+    monkeypatch.chdir(stacked(tmp_path / "cut"))
+    monkeypatch.setattr(train._Training, "_step", mortal)
+    while deaths:
+        with pytest.raises(PowerCut):
+            train_stage.main()
+        del deaths[0]
+    train_stage.main()
+    assert 36 < len(steps) <= 36 + 3 * 2  # a state every third step: at most two are done again
+    assert outs(tmp_path / "cut") == outs(tmp_path / "whole")
+    assert not any(paths.CHECKPOINTS.iterdir())
+    found = json.loads((paths.METRICS / "train.json").read_text())
+    assert found["stacking"]["stacked_loss"] < found["stacking"]["mean_loss"] and "trust" not in found
+
+
+def test_groups_that_do_not_fill_the_folds_are_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(stacked(tmp_path / "w"))
+    rows = [row | {"group": "all"} for row in tables.read(paths.SPLITS, schema.SPLIT).to_pylist()]
+    tables.write_rows(paths.SPLITS, rows, schema.SPLIT)
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("was trained"))
+    with pytest.raises(InvalidError, match="split-too-few 36 samples in 1 groups do not fill 3 folds"):
+        train_stage.main()
+
+
+def test_a_combiner_that_was_fitted_is_what_the_bundle_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(stacked(tmp_path / "w"))
+    train_stage.main()
+    fusion = load_bundle(paths.TRAINED).model.fusion
+    unfitted = Stacking(fusion.modalities, 2).state_dict()
+    assert not any(torch.equal(value, unfitted[name]) for name, value in fusion.state_dict().items())
+
+
+@pytest.mark.parametrize("budget", [{"parameters": 1000}, {"multiply_adds": 1000}, {"latency_ms": 0.001}])
+def test_a_model_past_its_budget_is_refused_before_the_first_step(tmp_path, monkeypatch, budget):
+    monkeypatch.chdir(workspace(tmp_path / "w", train={"budget": budget}))
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("was trained"))
+    with pytest.raises(InvalidError, match=f"budget-exceeded train.budget .* {next(iter(budget))} of"):
+        train_stage.main()
+
+
+def test_the_metrics_say_what_rare_classes_get(tmp_path, monkeypatch):
+    monkeypatch.chdir(workspace(tmp_path / "w", train={"epochs": 1, "class_weights": "inverse"}))
+    train_stage.main()
+    rows = json.loads((paths.METRICS / "train.json").read_text())["classes"]
+    assert [row["label"] for row in rows] == tiny.LABELS
+    assert sum(row["train"] for row in rows) == 36
+    assert [row["counted_share"] for row in rows] == [0.5, 0.5]
 
 
 def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monkeypatch):

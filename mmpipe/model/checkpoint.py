@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from mmpipe import batches, bundle, files
@@ -18,95 +18,14 @@ from mmpipe.bundle import CONFIG, FROZEN, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.features import embedding
 from mmpipe.model import pretrained
+from mmpipe.model.configuration import Config
 from mmpipe.model.network import Network, build_model
 from mmpipe.model.pretrained import Backbone
 from mmpipe.targets import Coding
-from mmpipe.tasks import task
 from mmpipe.tasks.task import Decoding, Task
 
 FORMAT = 1
 Net = TypeVar("Net", bound=nn.Module)
-
-
-class _Architecture(BaseModel):
-    """The arguments of `build_model`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    modalities: list[Literal["audio", "image", "text"]] = Field(min_length=1)
-    classes: int = Field(ge=1)
-    dim: int = Field(ge=1)
-    dropout: float
-    vocab_size: int = 0
-    n_mels: int = 0
-    fusion: Literal["concat"] = "concat"
-    image_flip: bool = True
-    task: str = "classify"
-    image: Literal["cnn", "resnet", "vector", "pretrained"] = "cnn"
-    text: Literal["gru", "transformer", "vector", "pretrained"] = "gru"
-    audio: Literal["cnn", "crnn", "vector"] = "cnn"
-    backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-    def frozen(self) -> list[str]:
-        """The modalities whose vectors a backbone beside the network makes."""
-        return [m for m in self.modalities if getattr(self, m) == "vector"]
-
-    def contradiction(self) -> str:
-        """What of the backbones does not go together, or nothing."""
-        wanted = {m for m in self.modalities if getattr(self, m) in ("vector", "pretrained")}
-        if wanted != set(self.backbones):
-            return f"backbones of {', '.join(sorted(self.backbones)) or 'nothing'} for other encoders"
-        for modality, made in self.backbones.items():
-            if made.get("modality") != modality or type(made.get("width")) is not int or made["width"] < 1:
-                return f"backbones.{modality} of something else"
-        return ""
-
-
-class _Feature(BaseModel):
-    """One modality's feature table; it may say more."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    shape: list[int]
-
-
-class _Config(BaseModel):
-    """What loading needs of config.json; it may say more."""
-
-    model_config = ConfigDict(strict=True)
-
-    architecture: _Architecture
-    labels: list[str]
-    temperature: float = Field(gt=0)
-    decoding: dict[str, Any] = {}
-    preprocessing: dict[str, dict[str, Any]]
-    features: dict[str, _Feature]
-
-    @property
-    def decoder(self) -> Decoding:
-        """What turns outputs into answers."""
-        return Decoding(self.labels, self.temperature, self.decoding)
-
-    def contradiction(self, *, tokenizer: bool) -> str:
-        """What in it does not go together, or nothing; `tokenizer`: whether the bundle has one."""
-        model, modalities = self.architecture, self.architecture.modalities
-        if model.task not in task.names():
-            return f"the unknown task {model.task!r}"
-        if odd := task.load(model.task).contradiction(self.decoder, outputs=model.classes):
-            return odd
-        for section in ("preprocessing", "features"):
-            if lacking := sorted(set(modalities) - set(getattr(self, section))):
-                return f"a model of {lacking[0]} without {section}.{lacking[0]}"
-        ranks = {"image": 3, "text": 1, "audio": 1 if model.audio == "vector" else 2}
-        for modality in modalities:
-            shape = self.features[modality].shape
-            if len(shape) != ranks[modality]:
-                return f"features.{modality} of shape {shape}"
-        if "audio" in modalities and ranks["audio"] == 2 and self.features["audio"].shape[1] != model.n_mels:
-            return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} values a frame"
-        if ("text" in modalities) != tokenizer:
-            return f"{'no' if not tokenizer else 'a'} {TOKENIZER} for a model of {', '.join(modalities)}"
-        return model.contradiction()
 
 
 @dataclass(frozen=True)
@@ -161,6 +80,15 @@ class Bundle:
             name: self.decoding.facts[name] for name in ("mean", "deviation") if name in self.decoding.facts
         }
         return Coding(self.task.kind, tuple(self.labels), **facts)
+
+    @property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """{modality: what the network reads of it}: of a frozen backbone vectors, `base` what that reads."""
+        vectors = {
+            m: {"shape": [net.width], "dtype": "float32", "base": self.features[m]}
+            for m, net in self.backbones.items()
+        }
+        return {**self.features, **vectors}
 
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]
@@ -233,12 +161,12 @@ def load_bundle(folder: Path, *, device: torch.device | None = None, for_tables:
     )
 
 
-def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> _Config:
+def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> Config:
     if config.get("format") != FORMAT:
         what = f"has format {config.get('format')!r}, this version reads {FORMAT}"
         raise InvalidError("bundle-format", what, where=str(path))
     try:
-        checked = _Config.model_validate(config)
+        checked = Config.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"

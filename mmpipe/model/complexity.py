@@ -1,6 +1,9 @@
-"""What one prediction costs: parameters, and multiply-adds of the largest sample there can be."""
+"""What one prediction costs: parameters, and multiply-adds and time of the largest sample there can be."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,27 +13,29 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpipe import batches
+from mmpipe.errors import InvalidError
 from mmpipe.model.network import Network
 from mmpipe.model.pretrained import Backbone
 
+Facts = Mapping[str, Mapping[str, Any]]
+ROUNDS = 20
+"""Predictions that are timed; of a machine that others use, only the fastest tells."""
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
-def measure(
-    model: Network, facts: Mapping[str, Mapping[str, Any]], backbones: Mapping[str, Backbone] | None = None
-) -> dict[str, int]:
+
+def measure(model: Network, facts: Facts, backbones: Mapping[str, Backbone] | None = None) -> dict[str, int]:
     """`parameters`, and `multiply_adds` of matrix products and convolutions for one sample with everything.
 
     `facts`: {modality: facts of its feature table}. `backbones`: the frozen ones, which count, too. Both
     numbers depend on the architecture alone.
     """
-    arrays = {m: [_largest(facts[m])] for m in model.modalities}
-    dataset = batches.from_arrays(["largest"], arrays, {m: facts[m]["shape"] for m in model.modalities})
-    batch = dataset.to(model.device).batch(np.arange(1)).to(model.device)
+    batch = _batch(model, facts)
     training = model.training
     frozen = backbones or {}
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.eval()(batch)
         for modality, net in frozen.items():
-            net(*_one(modality, facts[modality]["base"], net.mean.device))
+            net(*(part.to(net.mean.device) for part in _raw(modality, facts[modality]["base"])))
     model.train(training)
     return {
         "parameters": sum(
@@ -40,12 +45,91 @@ def measure(
     }
 
 
-def _one(modality: str, facts: Mapping[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The largest raw input, and its length, as a backbone takes them."""
+def _raw(modality: str, facts: Mapping[str, Any], size: int = 1) -> tuple[Tensor, Tensor]:
+    """The largest raw inputs, and their lengths, as a backbone takes them."""
     array = _largest(facts)
-    x = torch.from_numpy(array)[None].to(device)
-    lengths = torch.tensor([len(array)], device=device)
+    x = torch.from_numpy(np.stack([array] * size))
+    lengths = torch.full((size,), len(array))
     return (x.permute(0, 3, 1, 2) if modality == "image" else x), lengths
+
+
+@dataclass(frozen=True)
+class Load:
+    """One batch of the largest samples, from features on. `memory_mb`: the most that was held meanwhile.
+
+    On a GPU what tensors held, else the whole process; None where the system does not tell. All but
+    `batch_size` depends on the machine and on who else uses it.
+    """
+
+    batch_size: int
+    latency_ms: float
+    memory_mb: float | None
+
+
+def load(
+    model: Network, facts: Facts, batch_size: int, backbones: Mapping[str, Backbone] | None = None
+) -> Load:
+    """Time and memory of one batch: the fastest of some rounds after one that warms up."""
+    batch, training = _batch(model, facts, batch_size), model.training
+    frozen = [(net, _raw(m, facts[m]["base"], batch_size)) for m, net in (backbones or {}).items()]
+    times = []
+    _reset_peak(model.device)
+    with torch.inference_mode():
+        for _ in range(1 + ROUNDS):
+            start = time.perf_counter()
+            for net, raw in frozen:
+                net(*(part.to(net.mean.device) for part in raw)).pooled.cpu()
+            model.eval()(batch).logits.cpu()
+            times.append(time.perf_counter() - start)
+    model.train(training)
+    return Load(batch_size, min(times[1:]) * 1000, _peak_mb(model.device))
+
+
+def check(
+    model: Network,
+    facts: Facts,
+    budget: Mapping[str, float | None],
+    backbones: Mapping[str, Backbone] | None = None,
+) -> None:
+    """Hold a model against `train.budget`: `parameters`, `multiply_adds`, `latency_ms`, each None = any.
+
+    Raises InvalidError `budget-exceeded` that names all that it exceeds.
+    """
+    limits = {name: limit for name, limit in budget.items() if limit is not None}
+    if not limits:
+        return
+    found: dict[str, float] = {**measure(model, facts, backbones)}
+    if "latency_ms" in limits:
+        found["latency_ms"] = round(load(model, facts, 1, backbones).latency_ms, 3)
+    over = [f"{found[name]:,} {name} of {limit:,}" for name, limit in limits.items() if found[name] > limit]
+    if over:
+        raise InvalidError("budget-exceeded", f"the model has {' and '.join(over)}", where="train.budget")
+
+
+def _batch(model: Network, facts: Facts, size: int = 1) -> batches.Batch:
+    """Samples with everything, as large as they can be."""
+    arrays = {m: [_largest(facts[m])] * size for m in model.modalities}
+    dataset = batches.from_arrays(
+        ["largest"] * size, arrays, {m: facts[m]["shape"] for m in model.modalities}
+    )
+    return dataset.to(model.device).batch(np.arange(size)).to(model.device)
+
+
+def _reset_peak(device: torch.device) -> None:
+    """Forget the most that was held so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak becomes what is resident now
+
+
+def _peak_mb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if not _STATUS.exists():
+        return None
+    lines = (line.split() for line in _STATUS.read_text("ascii").splitlines())
+    return next((int(words[1]) * 1024 / 1e6 for words in lines if words[0] == "VmHWM:"), None)
 
 
 def _largest(facts: Mapping[str, Any]) -> NDArray[Any]:

@@ -1,23 +1,31 @@
-"""How encoded modalities become one vector: each fusion a small class."""
+"""Which fusions there are, by the names that `model.fusion` in params.yaml takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-
-class Concat(nn.Module):
-    """Side by side in sorted order, each as far from a learned "absent" vector as its weight says."""
-
-    def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(dim)) for m in sorted(modalities)})
-        self.out_dim = dim * len(modalities)
-
-    def forward(self, pooled: Mapping[str, Tensor], weight: Mapping[str, Tensor]) -> Tensor:
-        """{modality: (B, D)}, {modality: (B,), 0 = absent … 1} → (B, D × modalities)."""
-        names = sorted(self.absent)
-        return torch.cat([torch.lerp(self.absent[m], pooled[m], weight[m][:, None]) for m in names], 1)
+from mmpipe.model.fusions.attention import CrossModal
+from mmpipe.model.fusions.base import Fusion
+from mmpipe.model.fusions.feature import Concat, Gated, LowRank
+from mmpipe.model.fusions.opinions import Average, Stacking, Weighted
 
 
-FUSIONS = {"concat": Concat}
+class Sizes(NamedTuple):
+    """`widths`: {modality: C of its encoder's sequence}. `dim`: D. `outputs`: K of the head."""
+
+    widths: Mapping[str, int]
+    dim: int
+    outputs: int
+    rank: int
+    heads: int
+
+
+FUSIONS: dict[str, Callable[[Sizes], Fusion]] = {
+    "concat": lambda sizes: Concat(list(sizes.widths), sizes.dim),
+    "gated": lambda sizes: Gated(list(sizes.widths), sizes.dim),
+    "attention": lambda sizes: CrossModal(sizes.widths, sizes.dim, heads=sizes.heads),
+    "lowrank": lambda sizes: LowRank(list(sizes.widths), sizes.dim, rank=sizes.rank),
+    "average": lambda _: Average(),
+    "weighted": lambda sizes: Weighted(list(sizes.widths)),
+    "stacking": lambda sizes: Stacking(list(sizes.widths), sizes.outputs),
+}
+"""Name → what builds it. A new one: a class in `fusions`, a line here, its name in `params.Model.fusion`."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmpipe.batches import Batch, Dataset
 from mmpipe.model.encoders import ENCODERS, Encoded
-from mmpipe.model.fusion import FUSIONS
+from mmpipe.model.fusion import FUSIONS, Sizes
+from mmpipe.model.fusions.base import Fusion
 from mmpipe.tasks.task import Output, Task, load
 
 
@@ -23,7 +24,7 @@ class Network(nn.Module):
     trust: Tensor
 
     def __init__(
-        self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: nn.Module, *, dim: int, task: Task
+        self, encoders: Mapping[str, nn.Module], fusion: Fusion, head: nn.Module, *, dim: int, task: Task
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: encoders[m] for m in sorted(encoders)})
@@ -49,14 +50,21 @@ class Network(nn.Module):
         width: int = self.head.outputs  # type: ignore[assignment]  # of every task's head
         return width
 
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """{modality: pooled (B, D)}; zeros where absent. The costly part, once for any number of subsets."""
+    def encode(self, batch: Batch) -> dict[str, Encoded]:
+        """{modality: zeros where absent}. The costly part, once for any number of subsets.
+
+        Sequences have no step unless the fusion reads them.
+        """
         return {m: self._encode(m, batch) for m in self.encoders}
 
-    def decode(self, pooled: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
+    def decode(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Output:
         """What the modalities that `present` marks say together. `present`: {modality: bool (B,)}."""
         weight = self._weights(present)
-        output: Output = self.head(self.fusion(pooled, weight), pooled, weight)
+        pooled = {m: one.pooled for m, one in encoded.items()}
+        if self.fusion.level == "model":
+            opinions: dict[str, Tensor] = self.head.opinions(pooled)  # type: ignore[operator]  # of heads that fuse
+            return Output(self.fusion(opinions, weight), opinions)
+        output: Output = self.head(self.fusion(encoded, weight), pooled, weight)
         return output
 
     def forward(self, batch: Batch, present: Mapping[str, Tensor] | None = None) -> Output:
@@ -75,30 +83,38 @@ class Network(nn.Module):
         weights = marks * torch.where(alone, 1.0, self.trust)
         return dict(zip(self.encoders, weights.unbind(1), strict=True))
 
-    def _encode(self, modality: str, batch: Batch) -> Tensor:
+    def _encode(self, modality: str, batch: Batch) -> Encoded:
         """Only the rows that have the modality are computed."""
         encoder, x = self.encoders[modality], batch.inputs.get(modality)
-        size = len(batch.index)
-        if x is None:
-            return torch.zeros(size, self.dim, device=batch.index.device)
+        rows = batch.present[modality].nonzero()[:, 0] if modality in batch.partial else None
+        if x is None or (rows is not None and len(rows) == 0):
+            size, zeros = len(batch.index), self.trust.new_zeros
+            return Encoded(zeros(size, 1, _width(encoder)), zeros(size, self.dim), zeros(size, 1))
         lengths = batch.lengths[modality]
-        if modality not in batch.partial:
-            return _pooled(encoder, x, lengths)
-        rows = batch.present[modality].nonzero()[:, 0]
-        out = torch.zeros(size, self.dim, device=x.device)
-        if len(rows) == 0:
-            return out
-        return out.index_copy(
-            0, rows, _pooled(encoder, x.index_select(0, rows), lengths.index_select(0, rows))
-        )
+        if rows is None:
+            return self._kept(_encoded(encoder, x, lengths))
+        some = self._kept(_encoded(encoder, x.index_select(0, rows), lengths.index_select(0, rows)))
+        return Encoded(*(part.new_zeros(len(x), *part.shape[1:]).index_copy(0, rows, part) for part in some))
+
+    def _kept(self, encoded: Encoded) -> Encoded:
+        """Without the sequence where the fusion does not read it."""
+        if self.fusion.sequences:
+            return encoded
+        return encoded._replace(sequence=encoded.sequence[:, :0], mask=encoded.mask[:, :0])
 
 
-def _pooled(encoder: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, D). Batch norm cannot train on one row alone, so a single one counts twice."""
+def _encoded(encoder: nn.Module, x: Tensor, lengths: Tensor) -> Encoded:
+    """In float32. Batch norm cannot train on one row alone, so a single one counts twice."""
     if encoder.training and len(x) == 1:
-        return _pooled(encoder, torch.cat([x, x]), torch.cat([lengths, lengths]))[:1]
-    encoded: Encoded = encoder(x, lengths)
-    return encoded.pooled.float()
+        twice = _encoded(encoder, torch.cat([x, x]), torch.cat([lengths, lengths]))
+        return Encoded(*(part[:1] for part in twice))
+    return Encoded(*(part.float() for part in encoder(x, lengths)))
+
+
+def _width(encoder: nn.Module) -> int:
+    """C of its sequence."""
+    width: int = encoder.sequence_dim  # type: ignore[assignment]
+    return width
 
 
 def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
@@ -116,6 +132,8 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     audio: str = "cnn",
     task: str = "classify",
     backbones: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    rank: int = 4,
+    heads: int = 4,
 ) -> Network:
     """An untrained network; the arguments are what the bundle records as `architecture`.
 
@@ -132,7 +150,8 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     for m, blueprint in backbones.items():
         sizes[m] = {"width": blueprint["width"]} if names[m] == "vector" else {"blueprint": blueprint}
     encoders = {m: ENCODERS[m][names[m]](dim, dropout=dropout, **sizes[m]) for m in sorted(modalities)}
-    joined = FUSIONS[fusion](sorted(encoders), dim)
+    widths = {m: _width(encoder) for m, encoder in encoders.items()}
+    joined = FUSIONS[fusion](Sizes(widths, dim, classes, rank, heads))
     learns = load(task)
     head = learns.head(sorted(encoders), dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)
     return Network(encoders, joined, head, dim=dim, task=learns)

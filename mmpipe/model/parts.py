@@ -7,10 +7,14 @@ from torch import Tensor, nn
 
 
 class Encoded(NamedTuple):
-    """`sequence`: (B, T, C), C = the encoder's `sequence_dim`; `pooled`: (B, D)."""
+    """`sequence`: (B, T, C), C = the encoder's `sequence_dim`; `pooled`: (B, D).
+
+    `mask`: float (B, T), 1 where a step is the sample's own and counts, 0 past its length.
+    """
 
     sequence: Tensor
     pooled: Tensor
+    mask: Tensor
 
 
 class Train(Protocol):
@@ -29,6 +33,11 @@ class Train(Protocol):
 def length_mask(lengths: Tensor, steps: int) -> Tensor:
     """(B,) → float (B, steps): 1 before a sample's length, 0 from there on."""
     return (torch.arange(steps, device=lengths.device) < lengths[:, None]).float()
+
+
+def all_steps(sequence: Tensor) -> Tensor:
+    """(B, T, C) → float (B, T): every step counts."""
+    return torch.ones(sequence.shape[:2], device=sequence.device)
 
 
 class Normalize(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from mmpipe import blueprint
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.model.efficientnet import EfficientNetLite0
-from mmpipe.model.parts import Encoded, length_mask, mean_over
+from mmpipe.model.parts import Encoded, all_steps, length_mask, mean_over
 from mmpipe.weights import Weights
 
 AUTO = "mmpipe.model.auto"
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         else:
             maps = self.net(pixel_values=x).last_hidden_state
         sequence = maps.flatten(2).transpose(1, 2) if maps.ndim == 4 else maps
-        return Encoded(sequence, sequence.mean(1))
+        return Encoded(sequence, sequence.mean(1), all_steps(sequence))
 
     def _text(self, x: Tensor, lengths: Tensor) -> Encoded:
         """A token that training has dropped (id 0 after the first) is not attended, like padding."""
@@ -60,7 +60,7 @@ class Backbone(nn.Module):
         pooled = hidden[:, 0] if self.made["pooling"] == "cls" else mean_over(hidden, mask)
         if self.made["unit"]:
             pooled = functional.normalize(pooled.float(), dim=1)
-        return Encoded(hidden * mask[:, :, None], pooled)
+        return Encoded(hidden * mask[:, :, None], pooled, mask)
 
     def _audio(self, x: Tensor, _lengths: Tensor) -> Encoded:
         x = x.float()
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
             variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
             x = (x - mean) / (variance + EPSILON).sqrt()
         hidden = self.net(input_values=x).last_hidden_state
-        return Encoded(hidden, hidden.mean(1))
+        return Encoded(hidden, hidden.mean(1), all_steps(hidden))
 
 
 def build(made: Mapping[str, Any]) -> Backbone:

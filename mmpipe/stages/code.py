@@ -21,7 +21,7 @@ SECTIONS = {
     "split": ("data", "split"),
     "tokenizer": ("text",),
     **{f"extract_{modality}": (modality,) for modality in MODALITIES},
-    "train": ("image", "audio", "text", "model", "augment", "train"),
+    "train": ("image", "audio", "text", "model", "augment", "objective", "train"),
     "evaluate": ("evaluate",),
     "bundle": ("corpus",),
     "report": ("report",),

@@ -7,18 +7,19 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from mmpipe import __version__, augment, batches, files, paths, runtime, tables, train, validation
+from mmpipe import __version__, batches, files, imbalance, paths, runtime, tables, train, validation
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
 from mmpipe.model import complexity
 from mmpipe.model.checkpoint import save_bundle
-from mmpipe.model.network import Network, build_model
+from mmpipe.model.network import Network
 from mmpipe.model.pretrained import Backbone
 from mmpipe.params import Params, load
 from mmpipe.resume import States, keep_newest
 from mmpipe.schema import MODALITIES
 from mmpipe.stages import backbones, pretrained
+from mmpipe.stages.job import Data, Job
 from mmpipe.stages.process import run
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding
@@ -33,7 +34,6 @@ DECODERS = {
     "transformers": ("transformers",),
 }
 """Name in the bundle → distributions, of which any is the same library."""
-Data = tuple[batches.Dataset, batches.Dataset]
 
 
 def main() -> None:
@@ -43,23 +43,20 @@ def main() -> None:
     machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
     task = load_task(params.model.task)
     coding = batches.fit_coding(paths.SPLITS, task.kind)
-    chosen = [m for m in MODALITIES if getattr(params.model, m) != "none"]
-    data = _data(coding, chosen)
+    data = _data(coding, [m for m in MODALITIES if getattr(params.model, m) != "none"])
     architecture = _architecture(params, data[0], task.outputs(coding, dim=params.model.dim))
-    runtime.seed_all(on.seed)
-    network = build_model(**architecture)
-    backbones.start(network, params)
-    network.fit_statistics(data[0])
     provenance = _provenance(params, machine)
     key = files.sha256(files.canonical_json(provenance).encode())[:16]
-    states = States(paths.CHECKPOINTS / key, key)
-    progress = _fit(network, data, params, machine, states)
-    metrics, decoding = _validate(network, data[1], progress, coding)
-    frozen = backbones.frozen(params, {m: data[0].facts[m] for m in network.modalities})
-    metrics |= complexity.measure(network, data[0].facts, frozen)
+    job = Job(params, architecture, machine, States(paths.CHECKPOINTS / key, key))
+    network = job.network(data[0])
+    facts = {m: data[0].facts[m] for m in network.modalities}
+    frozen = backbones.frozen(params, facts)
+    complexity.check(network, facts, on.budget.model_dump(), frozen)
+    metrics, decoding = _learn(job, network, data, coding)
+    metrics |= complexity.measure(network, facts, frozen) | _classes(params, data[0], coding)
     config = _config(params, decoding, data[0], provenance) | {"architecture": architecture}
     _save(network, config, metrics, frozen)
-    states.clear()
+    job.states.clear()
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
 
@@ -114,35 +111,36 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
         architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
+    own = {"lowrank": "rank", "attention": "heads"}.get(params.model.fusion)
+    if own is not None:
+        architecture[own] = getattr(params.model, own)
     return architecture
 
 
-def _fit(
-    network: Network, data: Data, params: Params, machine: runtime.Runtime, states: States
-) -> train.Progress:
-    settings = train.Settings(**params.train.model_dump(exclude={"precision", "threads", "deterministic"}))
-    augmentation = augment.Settings(**params.augment.model_dump())
-    live = paths.PRIVATE / "live"
+def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict[str, Any], Decoding]:
+    """Train `network`, and what joins its opinions where that is fitted apart; its metrics and decoding."""
+    folds = [] if network.fusion.trained else job.folds(data[0], coding.kind)
+    progress = _fit(job, network, data)
+    fitted = {"stacking": job.stack(network, data, folds)} if folds else {}
+    metrics, decoding = _validate(network, data[1], progress, coding)
+    return {**metrics, **fitted}, decoding
+
+
+def _fit(job: Job, network: Network, data: Data) -> train.Progress:
+    """Train, and show how it goes."""
+    live, key = paths.PRIVATE / "live", job.states.key
     for folder in (paths.CHECKPOINTS, live):
-        keep_newest(folder, states.key)
+        keep_newest(folder, key)
     with (
-        Curves(live / states.key, paths.TENSORBOARD / states.key) as curves,
-        Epochs(settings.epochs) as epochs,
+        Curves(live / key, paths.TENSORBOARD / key) as curves,
+        Epochs(job.params.train.epochs) as epochs,
     ):
 
         def on_epoch(row: train.Row) -> None:
             curves.log(row)
             epochs.show(row)
 
-        progress = train.fit(
-            network,
-            data,
-            settings,
-            augmentation=augmentation,
-            machine=machine,
-            states=states,
-            on_epoch=on_epoch,
-        )
+        progress = job.fit(network, data, job.states, on_epoch)
     curves.publish(paths.PLOTS / "train")
     return progress
 
@@ -155,6 +153,8 @@ def _validate(
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
     }
+    if facts := network.fusion.facts():
+        metrics["fusion"] = facts
     machine = runtime.Runtime(network.device, runtime.FLOAT32)
     validation.fit_trust(network, val, machine)
     held = validation.score(network, val, machine)
@@ -162,15 +162,29 @@ def _validate(
     if len(val) == 0:
         return metrics, decoding
     metrics |= validation.measure(network.task, held)
-    if network.task.fuses:
+    if network.task.fuses and network.fusion.trusted:
         trust = network.trust.double().round(decimals=6).tolist()
         metrics["trust"] = dict(zip(network.modalities, trust, strict=True))
     return metrics, decoding
 
 
+def _classes(params: Params, data: batches.Dataset, coding: Coding) -> dict[str, Any]:
+    """`classes`, where a sample has one: of each what the train split has, and what is done about that."""
+    if coding.kind != "label":
+        return {}
+    rows = imbalance.describe(
+        imbalance.count(data.target, len(coding.labels)),
+        list(coding.labels),
+        class_weights=params.train.class_weights,
+        sampling=params.train.sampling,
+        logit_adjustment=params.objective.logit_adjustment,
+    )
+    return {"classes": rows}
+
+
 def _provenance(params: Params, machine: runtime.Runtime) -> dict[str, Any]:
     """Everything the weights are a function of."""
-    sections = {"image", "audio", "text", "model", "augment", "train"}
+    sections = {"image", "audio", "text", "model", "augment", "objective", "train"}
     code = paths.code_fingerprint("train")
     return {
         "params": params.model_dump(mode="json", include=sections),

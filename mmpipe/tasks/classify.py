@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe import guards, label_findings, metrics, scorecard, targets
+from mmpipe import guards, imbalance, label_findings, metrics, scorecard, targets
 from mmpipe.calibration import fit_temperature
+from mmpipe.imbalance import Rule
 from mmpipe.metrics import Floats
 from mmpipe.scorecard import Numbers, Scores
 from mmpipe.targets import Coding
@@ -28,45 +28,25 @@ class Classify(nn.Module):
     def __init__(
         self, modalities: Sequence[str], dim: int, *, fused_dim: int, classes: int, dropout: float
     ) -> None:
+        """`fused_dim` 0: there is no fused vector, only opinions."""
         super().__init__()
         self.outputs = classes
-        self.joint = nn.Linear(fused_dim, classes)
+        self.joint = nn.Linear(fused_dim, classes) if fused_dim else None
         self.single = nn.ModuleDict({m: nn.Linear(dim, classes) for m in sorted(modalities)})
         self.dropout = nn.Dropout(dropout)
 
+    def opinions(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{modality: (B, D)} → {modality: (B, K)}: what each says by itself."""
+        return {m: head(self.dropout(pooled[m])).float() for m, head in self.single.items()}
+
     def forward(self, fused: Tensor, pooled: Mapping[str, Tensor], weight: Mapping[str, Tensor]) -> Output:
         """`fused`: (B, F); `pooled`: {modality: (B, D)}; `weight`: {modality: (B,), 0 = absent … 1}."""
-        single = {m: head(self.dropout(pooled[m])).float() for m, head in self.single.items()}
+        assert self.joint is not None
+        single = self.opinions(pooled)
         logits = self.joint(self.dropout(fused)).float()
         for m, own in single.items():
             logits = logits + own * weight[m][:, None]
         return Output(logits, single)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a sample's cross-entropy counts. `weights`: (K,) by its class."""
-
-    weights: Tensor | None = None
-    label_smoothing: float = 0.0
-
-    def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B, K), (B,) → (B,)."""
-        return functional.cross_entropy(
-            logits, target, weight=self.weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
-
-
-def class_weights(counts: Tensor, *, kind: str) -> Tensor | None:
-    """Weights (K,) of the classes, 1 on average over the samples. `counts`: samples of each in train.
-
-    `inverse`: 1 / n. `effective`: (1 - β) / (1 - βⁿ), β = 0.99 (Cui et al. 2019, section 4). `none`: None.
-    """
-    if kind == "none":
-        return None
-    n = counts.double().clamp(min=1)
-    weights = 1 / n if kind == "inverse" else 0.01 / (1 - 0.99**n)
-    return (weights * n.sum() / (weights * n).sum()).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +79,14 @@ class Classification:
         return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
-        """Class weights by the train split's frequencies."""
-        counts = torch.bincount(target, minlength=outputs).cpu()
-        weights = class_weights(counts, kind=wishes.class_weights)
-        return Rule(None if weights is None else weights.to(target.device), wishes.label_smoothing)
+        """What is done about rare classes, by the train split's frequencies."""
+        return imbalance.rule(
+            imbalance.count(target, outputs),
+            class_weights=wishes.class_weights,
+            label_smoothing=wishes.label_smoothing,
+            focal=wishes.focal,
+            logit_adjustment=wishes.logit_adjustment,
+        )
 
     def losses(
         self, output: Output, target: Tensor, present: Mapping[str, Tensor], rule: Rule

@@ -40,11 +40,13 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What `train` in params.yaml asks of a loss; each task takes its own."""
+    """What `train` and `objective` in params.yaml ask of a loss; each task takes its own."""
 
     class_weights: str = "none"
     label_smoothing: float = 0.0
     regression: str = "huber"
+    focal: float = 0.0
+    logit_adjustment: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ class Task(Protocol):
     def head(
         self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
-        """(fused (B, F), {modality: pooled (B, D)}, {modality: weight (B,)}) → Output."""
+        """(fused (B, F), {modality: pooled (B, D)}, {modality: weight (B,)}) → Output.
+
+        `fused_dim` 0: a fusion of opinions, which asks `opinions`: {modality: pooled} → {modality: (B, K)}.
+        """
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Any:
         """What the loss takes from the train split: class weights, say."""

@@ -75,7 +75,7 @@ class AudioCNN(nn.Module):
         pooled = torch.cat(
             [mean, deviation, maps.amax(2)], 1
         )  # what ReLU gives is never below the padding's 0
-        return Encoded(maps.transpose(1, 2), self.project(pooled))
+        return Encoded(maps.transpose(1, 2), self.project(pooled), mask)
 
 
 class AudioCRNN(nn.Module):
@@ -123,4 +123,4 @@ class AudioCRNN(nn.Module):
         hidden = both_ways(self.ahead, self.back, self.dropout(functional.relu(steps)), lengths)
         hidden = hidden * mask[:, :, None]
         pooled = torch.cat([mean_over(hidden, mask), most_over(hidden, mask)], 1)
-        return Encoded(hidden, self.project(pooled))
+        return Encoded(hidden, self.project(pooled), mask)

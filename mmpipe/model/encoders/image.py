@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe.model.parts import Encoded, Normalize, Project, Train
+from mmpipe.model.parts import Encoded, Normalize, Project, Train, all_steps
 
 WHITE = 255.0
 """What fills the square around a picture: 0 after normalisation, as the padding of the convolutions is."""
@@ -78,7 +78,8 @@ class ImageCNN(nn.Module):
         for stage in self.stages:
             x = stage(x)
             pooled += [x.mean((2, 3)), x.amax((2, 3))]
-        return Encoded(x.flatten(2).transpose(1, 2), self.project(torch.cat(pooled, 1).float()))
+        places = x.flatten(2).transpose(1, 2)
+        return Encoded(places, self.project(torch.cat(pooled, 1).float()), all_steps(places))
 
 
 class ImageResNet(nn.Module):
@@ -113,7 +114,8 @@ class ImageResNet(nn.Module):
     def _encode(self, x: Tensor) -> Encoded:
         x = self.stages(self.stem(x))
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        return Encoded(x.flatten(2).transpose(1, 2), self.project(pooled.float()))
+        places = x.flatten(2).transpose(1, 2)
+        return Encoded(places, self.project(pooled.float()), all_steps(places))
 
 
 def _fit(normalize: Normalize, train: Train, modality: str) -> None:
@@ -126,4 +128,4 @@ def _encode(encode: Callable[[Tensor], Encoded], x: Tensor, *, mirror: bool) -> 
     encoded = encode(x)
     if not mirror:
         return encoded
-    return Encoded(encoded.sequence, (encoded.pooled + encode(x.flip(3)).pooled) / 2)
+    return encoded._replace(pooled=(encoded.pooled + encode(x.flip(3)).pooled) / 2)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmpipe.model.parts import Encoded, Normalize, Project, Train
+from mmpipe.model.parts import Encoded, Normalize, Project, Train, all_steps
 from mmpipe.model.pretrained import build
 
 
@@ -25,7 +25,7 @@ class Vector(nn.Module):
     def forward(self, x: Tensor, _lengths: Tensor) -> Encoded:
         """`x`: (B, C). The sequence is the one pooled vector."""
         pooled: Tensor = self.project(self.normalize(x))
-        return Encoded(pooled[:, None], pooled)
+        return Encoded(pooled[:, None], pooled, all_steps(pooled[:, None]))
 
 
 class FineTuned(nn.Module):
@@ -43,4 +43,4 @@ class FineTuned(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
         """`x`: as the backbone reads it."""
         encoded = self.backbone(x, lengths)
-        return Encoded(encoded.sequence.float(), self.project(encoded.pooled.float()))
+        return Encoded(encoded.sequence.float(), self.project(encoded.pooled.float()), encoded.mask)

@@ -49,7 +49,7 @@ class TextGRU(nn.Module):
         hidden = both_ways(self.ahead, self.back, self.dropout(words), lengths)
         most = (hidden * mask[:, :, None] - 2 * (1 - mask[:, :, None])).amax(1)  # a GRU gives -1 … 1
         pooled = torch.cat([bag, most, mean_over(hidden, mask)], 1)
-        return Encoded(hidden * mask[:, :, None], self.project(pooled))
+        return Encoded(hidden * mask[:, :, None], self.project(pooled), mask)
 
 
 class TextTransformer(nn.Module):
@@ -99,7 +99,7 @@ class TextTransformer(nn.Module):
             hidden = block(hidden, mask)
         hidden = self.norm(hidden).float()
         pooled = torch.cat([bag, most_over(hidden, mask), mean_over(hidden, mask)], 1)
-        return Encoded(hidden * mask[:, :, None], self.project(pooled))
+        return Encoded(hidden * mask[:, :, None], self.project(pooled), mask)
 
 
 class _Attend(nn.Module):

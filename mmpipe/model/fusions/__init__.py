@@ -1,0 +1,1 @@
+"""The fusions: feature level, cross-modal attention, and pools of opinions."""
