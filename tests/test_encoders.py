@@ -217,8 +217,10 @@ def test_attention_takes_a_text_without_known_words_for_absent():
     batch = samples.batch(np.arange(4))
     trained(model).trust.fill_(1)
     with torch.inference_mode():
-        found = model(batch).logits
-        hidden = model(batch, {**batch.present, "text": torch.zeros(4, dtype=torch.bool)}).logits
+        encoded, present = model.encode(batch), batch.present
+        found = model.fusion(encoded, model._weights(present))
+        alone = {**present, "text": torch.zeros(4, dtype=torch.bool)}
+        hidden = model.fusion(encoded, model._weights(alone))
     assert found.isfinite().all()
     torch.testing.assert_close(found, hidden)
 
