@@ -124,7 +124,7 @@ def test_comments_and_what_is_only_shown_run_nothing(workspace, package):
         path = package / name
         path.write_text("# a comment\n" + path.read_text() + "\n# another\n")
     edit(package, "progress.py", 'TextColumn("{task.description}"), ', "")
-    edit(package, "params.py", "epochs: Positive = 60", "epochs: Positive = 61")  # params.yaml has its own
+    edit(package, "learning.py", "epochs: Positive = 60", "epochs: Positive = 61")  # params.yaml has its own
     assert workspace.repro()[0] == []
 
 
