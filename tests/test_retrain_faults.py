@@ -111,7 +111,9 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_model(prepared, worksp
     before = state(workspace)
     chance = random.Random(whom)
     killed = 0
-    for _ in range(6):
+    for _ in range(18):  # on a busy machine some have ended before they are killed
+        if killed == 4:
+            break
         process = start(workspace, OTHER)
         time.sleep(chance.uniform(0.2, 0.8 * longest))
         if process.poll() is None:
