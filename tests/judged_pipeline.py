@@ -24,6 +24,7 @@ if name == "data":
     for file in pathlib.Path("given/tables").iterdir():
         shutil.copy(file, data / file.name)
 elif name == "features":
+    time.sleep(how["pause_s"])
     (data / "features.txt").write_text(pathlib.Path("source.txt").read_text().upper())
 elif name == "train":
     lr = YAML(typ="safe").load(pathlib.Path("params.yaml"))["train"]["lr"]

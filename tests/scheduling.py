@@ -87,14 +87,14 @@ class Server:
                 return error.code
 
 
-def until(condition, what):
+def until(condition, what, *, patience_s=PATIENCE_S, every_s=0.3):
     """What `condition` gives once it is true."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.3)
-    raise AssertionError(f"within {PATIENCE_S} s: no {what}")
+        time.sleep(every_s)
+    raise AssertionError(f"within {patience_s} s: no {what}")
 
 
 @contextmanager

@@ -1,20 +1,25 @@
 """A server and a scheduler that nobody watches: a test starts, kills and starts them again, one by one."""
 
-import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from scheduling import Server, free_port, processes, until
+import scheduling
+from scheduling import Server, free_port, processes
 
 from flows import server as supervisor
 from flows.settings import Place, client, server
 from mmpipe.processes import alive
+from mmpipe.retrain import apart
 from mmpipe.retrain.children import kill
 
+until = partial(scheduling.until, patience_s=600)
+"""Long proofs share a machine with others."""
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+_MARK = apart.MARK.encode()
 
 
 class Standing:
@@ -121,6 +126,20 @@ def gone_within(pid, seconds):
     return not alive(pid)
 
 
+def marked(workspace):
+    """The processes that runs started: pid → command line."""
+    found = {}
+    for one in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (one / "environ").read_bytes().split(b"\0")
+            command = (one / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if any(word.startswith(_MARK + b"=" + str(workspace.root).encode()) for word in words) and command:
+            found[int(one.name)] = command
+    return found
+
+
 def told(workspace):
     """What the runs' own logs say."""
     logs = (workspace.root / ".mmpipe/runs").glob("*.log")
@@ -130,7 +149,3 @@ def told(workspace):
 def names(workspace):
     """Branches and tags."""
     return workspace.run("git", "for-each-ref", "--format=%(refname:short)").stdout.split()
-
-
-def signal_to(pid, number):
-    os.kill(pid, number)

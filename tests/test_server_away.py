@@ -6,8 +6,8 @@ import time
 
 import judged_pipeline
 import pytest
-from scheduling import running, until
-from standing import begin, flow_process, gone_within, lives, names, standing, told
+from scheduling import running
+from standing import begin, flow_process, gone_within, lives, names, standing, told, until
 
 from mmpipe.retrain import lock
 
