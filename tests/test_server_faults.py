@@ -243,7 +243,7 @@ def following(ui, whole, before):
     return took(ui, run), state["name"]
 
 
-ROUNDS = [(fault, moment) for fault in FAULTS for moment in MOMENTS]
+ROUNDS = [(fault, moment) for moment in MOMENTS for fault in FAULTS]
 ROUNDS.remove(("stage", "stage tag"))  # nothing but the run itself is left to be killed then
 
 
