@@ -138,13 +138,12 @@ async def retrain(options: Options = DEFAULT) -> Any:
         return _named("Skipped", covered)
     shown = Shown()
     last = here(gate), here(publish), here(promote)
-    steps = Steps(here(snapshot), shown.plan, shown.stage, run.known, *last)
+    steps = Steps(here(snapshot), shown.plan, shown.stage, shown.leave, run.known, *last)
     try:
         outcome = await run.retrain(options, root=Path.cwd(), name=run_name(options), steps=steps, tell=tell)
     except LockedError as error:
         tell("prepare", f"skipped: {error.what}")
         return _named("Skipped", error.what)
-    await shown.rest(outcome.stages)
     if FlowRunContext.get() is not None and await waited():
         await artifacts.of_outcome(outcome)
     return concluded(outcome)
@@ -166,16 +165,13 @@ class Shown:
     results: dict[str, StageResult] = field(default_factory=dict)
 
     async def plan(self, tree: Worktree, say: Say) -> list[Stage]:
-        """What DVC says; the stages that surely do not run are shown at once."""
+        """What DVC says."""
         found: list[Stage] = await here(plan)(tree, say)
         self.graph = {one.name: one for one in found}
         return found
 
     async def stage(self, tree: Worktree, name: str, tell: Line, *, force: bool = False) -> StageResult:
         """A stage that may have to run; one that fails is a result."""
-        if not force:
-            before = (self.graph[other] for other in self._above(name))
-            await self._show([one for one in before if self._sure(one)])
         try:
             result = _plain(await here(stage)(tree, name, tell, force=force, after=self._before(name)))
         except StageFailedError as error:
@@ -183,28 +179,13 @@ class Shown:
         self.results[name] = result
         return result
 
-    async def rest(self, results: list[StageResult]) -> None:
-        """All stages of the run that are not shown yet."""
-        for result in results:
-            if result.name not in self.results:
-                self.results[result.name] = result
-                await here(skipped)(result.name, result, after=self._before(result.name))
-
-    async def _show(self, found: list[Stage]) -> None:
-        await self.rest([StageResult(one.name, "cached") for one in found])
+    async def leave(self, result: StageResult) -> None:
+        """A stage that does not run."""
+        self.results[result.name] = result
+        await here(skipped)(result.name, result, after=self._before(result.name))
 
     def _before(self, name: str) -> dict[str, StageResult]:
-        needs = self.graph[name].needs if name in self.graph else ()
-        return {other: self.results[other] for other in needs if other in self.results}
-
-    def _above(self, name: str) -> list[str]:
-        """All stages before one, the first ones first."""
-        found = [far for near in self.graph[name].needs for far in (*self._above(near), near)]
-        return list(dict.fromkeys(found))
-
-    def _sure(self, one: Stage) -> bool:
-        """Whether neither it nor any stage before it changed."""
-        return not any(self.graph[name].changed for name in (*self._above(one.name), one.name))
+        return {other: self.results[other] for other in self.graph[name].needs}
 
 
 def here(step: Task[..., Any]) -> Callable[..., Any]:

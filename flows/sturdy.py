@@ -133,6 +133,8 @@ def _noted(function: Work) -> Work:
         try:
             value = await function(*args, **kwargs)
         except BaseException as error:
+            if sys.is_finalizing():  # it was ended, and fails for that only now
+                raise
             if isinstance(error, Exception):
                 ends.keep(path, End("FAILED", "Failed", str(error)))
                 await _told(run, None, error)

@@ -92,3 +92,32 @@ def test_a_run_that_an_automation_takes_for_dead_is_known_by_its_words():
 
     words = alarms.automations([DoNothing()])[0].actions[0].message
     assert words.startswith(ends.SILENT)
+
+
+ENDED = """
+import asyncio, sys, types, uuid
+from flows import sturdy
+run = types.SimpleNamespace(id=uuid.UUID(int=7))
+sturdy.FlowRunContext = types.SimpleNamespace(get=lambda: types.SimpleNamespace(flow_run=run))
+async def work():
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        import antigravity
+loop = asyncio.new_event_loop()
+task = loop.create_task(sturdy._noted(work)())
+loop.call_later(0.3, loop.stop)
+loop.run_forever()
+kept = [loop, task]
+kept.append(kept)
+sys.modules["kept"] = types.ModuleType("kept")
+sys.modules["kept"].kept = kept
+"""
+
+
+def test_what_fails_because_the_interpreter_ends_is_no_failure_of_the_run(tmp_path):
+    """The run was ended by a signal: whoever finds its file says crashed."""
+    done = subprocess.run([sys.executable, "-c", ENDED], cwd=tmp_path, capture_output=True, text=True)
+    assert "Python is likely shutting down" in done.stderr
+    found = [path.suffix for path in (tmp_path / ".mmpipe/prefect/runs").iterdir()]
+    assert found == [".live"]

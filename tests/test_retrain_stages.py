@@ -22,7 +22,7 @@ FORK = [
 
 
 def schedule(answers, **options):
-    """(results, the order in which stages started and ended); `answers`: stage → result without a name."""
+    """(results, in which order stages started and ended or were left); `answers`: stage → the rest of one."""
     log = []
 
     async def run(name):
@@ -31,7 +31,10 @@ def schedule(answers, **options):
         log.append(f"{name} ends")
         return StageResult(name, **answers.get(name, {"status": "ran"}))
 
-    found = call(stages.reproduce, FORK, run, **options)
+    async def leave(result):
+        log.append(f"{result.name} {result.status}")
+
+    found = call(stages.reproduce, FORK, run, leave, **options)
     assert [one.name for one in found] == [one.name for one in FORK]
     return {one.name: one.status for one in found}, log
 
@@ -39,7 +42,7 @@ def schedule(answers, **options):
 def test_what_reads_nothing_changed_is_not_started():
     found, log = schedule({"code": {"status": "ran", "changed": ()}})
     assert found == {"code": "ran", "a": "cached", "b": "cached", "end": "cached"}
-    assert log == ["code starts", "code ends"]
+    assert log == ["code starts", "code ends", "a cached", "b cached", "end cached"]
 
 
 def test_what_reads_a_changed_path_is_started_and_nothing_else():
@@ -59,16 +62,20 @@ def test_only_so_many_run_side_by_side():
 
 
 def test_what_follows_a_failure_is_left_out_and_what_does_not_ends():
-    found, _ = schedule({"a": {"status": "failed"}}, force=True)
+    found, log = schedule({"a": {"status": "failed"}}, force=True)
     assert found == {"code": "ran", "a": "failed", "b": "ran", "end": "left out"}
+    assert log[-1] == "end left out"
 
 
 def test_an_error_of_the_caller_comes_out_as_it_is():
     async def run(name):
         raise ValueError(name)
 
+    async def leave(result):
+        raise AssertionError(result)
+
     with pytest.raises(ValueError, match="code"):
-        call(stages.reproduce, FORK, run)
+        call(stages.reproduce, FORK, run, leave)
 
 
 def test_a_folder_and_what_is_in_it_are_read_together():
@@ -97,15 +104,22 @@ async def plan(tree):
 
 def reproduce(tree, *, force=False, **options):
     """(stage → result, all that was printed) of all stages."""
-    told = []
+    told, left = [], []
+
+    async def leave(result):
+        left.append(result)
 
     async def run():
         graph = await plan(tree)
         assert {one.name for one in graph} == set(ORDER)
         one = lambda name: stages.run_stage(tree, name, lambda *line: told.append(line), force=force)  # noqa: E731
-        return await stages.reproduce(graph, one, force=force, **options)
+        return await stages.reproduce(graph, one, leave, force=force, **options)
 
-    return {one.name: one for one in asyncio.run(run())}, told
+    found = asyncio.run(run())
+    assert {id(one) for one in left} == {
+        id(one) for one in found if one.status == "left out" or not one.seconds
+    }
+    return {one.name: one for one in found}, told
 
 
 def test_nothing_changed_nothing_runs_and_all_is_there(workspace, tree):

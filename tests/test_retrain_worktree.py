@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,15 @@ def test_what_a_killed_run_left_is_removed_by_the_next(made):
     assert not Path(folder).exists() and not alive(int(child))
     assert made.run("git", "worktree", "list").stdout.count("\n") == 1
     assert state(made) == before
+
+
+def test_a_folder_that_somebody_removed_does_not_stop_the_next_run(made):
+    lost = worktree.prepare(made.root)
+    shutil.rmtree(lost.folder.parent)
+    later = worktree.prepare(made.root)
+    assert later.folder == lost.folder and (later.root / "params.yaml").is_file()
+    worktree.remove(later)
+    assert made.run("git", "worktree", "list").stdout.count("\n") == 1
 
 
 def test_a_worktree_of_the_person_stays(made, tmp_path):

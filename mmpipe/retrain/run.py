@@ -61,6 +61,10 @@ def known(tree: Worktree, digest: str) -> str | None:
     return version or publishing.refused(tree, digest, registering.champion(tree.root))
 
 
+async def leave(_result: StageResult) -> None:
+    """A stage that is not even started."""
+
+
 @dataclass(frozen=True)
 class Steps:
     """What a run calls, one after the other: replace some to let another engine run them."""
@@ -68,6 +72,7 @@ class Steps:
     snapshot: Callable[[Worktree, Options, Say], Awaitable[dict[str, Any]]] = snapshot
     plan: Callable[[Worktree, Say], Awaitable[list[Stage]]] = plan
     stage: Callable[..., Awaitable[StageResult]] = stages.run_stage
+    leave: stages.Leave = leave
     known: Callable[[Worktree, str], str | None] = known
     judge: Callable[[Worktree, Say], Awaitable[dict[str, Any]]] = registering.judge
     publish: Callable[..., Awaitable[dict[str, Any]]] = registering.publish_apart
@@ -135,7 +140,7 @@ async def _reproduce(tree: Worktree, options: Options, steps: Steps, tell: Tell,
         tell(name, f"{result.status} in {result.seconds:.1f} s")
         return result
 
-    outcome.stages = await stages.reproduce(graph, one, force=options.force_run)
+    outcome.stages = await stages.reproduce(graph, one, steps.leave, force=options.force_run)
     outcome.changed = publishing.changed(tree.root)
     for result in outcome.stages:
         if result.status == "failed":

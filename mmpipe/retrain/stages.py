@@ -14,6 +14,8 @@ from mmpipe.retrain.worktree import Worktree
 
 Status = Literal["ran", "cached", "failed", "left out"]
 Line = Callable[[str, str], object]
+Run = Callable[[str], Awaitable["StageResult"]]
+Leave = Callable[["StageResult"], Awaitable[None]]
 """Told (stage, line) of all that stages print."""
 KEPT_LINES = 50
 _DVCS = ("Running stage ", "> ", "Stage ", "ERROR: ")
@@ -78,14 +80,16 @@ async def run_stage(tree: Worktree, name: str, on_line: Line, *, force: bool = F
 
 async def reproduce(
     stages: Sequence[Stage],
-    run: Callable[[str], Awaitable[StageResult]],
+    run: Run,
+    leave: Leave,
     *,
     force: bool = False,
     parallel: int | None = None,
 ) -> list[StageResult]:
     """Run the stages that need it, as many side by side as there are CPUs; results in the order of `stages`.
 
-    A stage that DVC finds unchanged, and that reads nothing that has become another, is not even started.
+    A stage that DVC finds unchanged, and that reads nothing that has become another, is not even started:
+    `leave` is told it, and any that comes after a failed one.
     """
     slots = asyncio.Semaphore(parallel or os.cpu_count() or 1)
     tasks: dict[str, asyncio.Task[StageResult]] = {}
@@ -95,15 +99,19 @@ async def reproduce(
             await asyncio.wait([tasks[name] for name in stage.needs])
         before = [tasks[name].result() for name in stage.needs]
         if any(result.status in ("failed", "left out") for result in before):
-            return StageResult(stage.name, "left out")
+            return await left(StageResult(stage.name, "left out"))
         if (
             not force
             and not stage.changed
             and not any(stage.reads(path) for result in before for path in result.changed)
         ):
-            return StageResult(stage.name, "cached")
+            return await left(StageResult(stage.name, "cached"))
         async with slots:
             return await run(stage.name)
+
+    async def left(result: StageResult) -> StageResult:
+        await leave(result)
+        return result
 
     try:
         async with asyncio.TaskGroup() as group:

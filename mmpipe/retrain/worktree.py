@@ -63,7 +63,8 @@ def prepare(workspace: Path, commit: str = "HEAD") -> Worktree:
     tree = Worktree(number, folder, folder / prefix, workspace, prefix, pinned)
     with ExitStack() as undo:
         undo.callback(remove, tree)
-        vcs.git(*_QUIET, "worktree", "add", "--quiet", "--detach", str(folder), pinned, cwd=top)
+        add = ("worktree", "add", "--quiet", "--detach", "--force")  # git may know one that is gone
+        vcs.git(*_QUIET, *add, str(folder), pinned, cwd=top)
         _set_up(tree)
         undo.pop_all()
     return tree
