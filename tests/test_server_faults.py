@@ -4,12 +4,14 @@ MMPIPE_FAULTS=faults.md pytest -m slow tests/test_server_faults.py    # also wri
 """
 
 import hashlib
+import http.client
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 from datetime import datetime
 from pathlib import Path
 
@@ -47,6 +49,19 @@ SERVED = 3
 """Processes that stay: `mmpipe ui`, the server, the scheduler."""
 
 
+class Patient(Server):
+    """Killed, the server is there again after some seconds."""
+
+    def ask(self, path, body=None, *, method=None):
+        def answer():
+            try:
+                return [super(Patient, self).ask(path, body, method=method)]
+            except (urllib.error.URLError, ConnectionError, http.client.HTTPException):
+                return []
+
+        return until(answer, f"answer to {path}", patience_s=60)[0]
+
+
 class Ui:
     """`mmpipe ui` of one workspace, always at the same port."""
 
@@ -69,7 +84,7 @@ class Ui:
             )
         until(lambda: self.process.poll() is not None or "Ctrl-C" in log.read_text(), "server")
         assert self.process.poll() is None, log.read_text()
-        self.api = Server(self.workspace.root, self.port)
+        self.api = Patient(self.workspace.root, self.port)
 
     def pid(self, words):
         """The child with these words in its command line."""
