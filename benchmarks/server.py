@@ -94,9 +94,8 @@ def compare(root: Path, server: Server, rounds: int, *, force: bool) -> None:
     print(f"\n{'every stage forced' if force else 'nothing to do'}\n\n| | wall s |\n|---|---|")
     for name, values in times.items():
         print(f"| {name} | {told(values)} |")
-    print(
-        f"| of the flow run: until it started | {told(waited)} |\n| of the flow run: Running | {told(inside)} |"
-    )
+    print(f"| of the flow run: until it started | {told(waited)} |")
+    print(f"| of the flow run: from there to its end | {told(inside)} |")
     print("\nits task runs, s: " + ", ".join(f"{name} {told(values)}" for name, values in shown.items()))
 
 
