@@ -109,8 +109,15 @@ def test_new_samples_come_in_once_and_stay(workspace):
     third = run(workspace, "refuse", landing=str(folder))
     assert (third.landed["rows"], third.landed["known"]) == (1, 0)
     assert third.after["ingest"]["rows_in"] == 3
+    before, after = (set(files(workspace, name)) for name in ("main", "retrain/3"))
+    assert after - before == {"data/.gitignore", "data/raw.dvc"}
     manifests = workspace.run("git", "show", "retrain/3:params.yaml").stdout.count("data/raw/landed/")
     assert manifests == 2
+
+
+def files(workspace, commit):
+    """All that git has in a commit."""
+    return workspace.run("git", "ls-tree", "-r", "--name-only", commit).stdout.splitlines()
 
 
 def test_a_failing_stage_is_the_outcome_and_leaves_no_trace(workspace, monkeypatch):

@@ -9,7 +9,7 @@ from workspace import Workspace
 
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.processes import alive
-from mmpipe.retrain import apart, dvc_config, worktree
+from mmpipe.retrain import apart, dvc_config, publishing, sampled, worktree
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,14 @@ def test_the_store_is_the_persons_and_checkpoints_are_the_runs(made, tree):
     for name, place in (("store", ".mmpipe/store"), ("checkpoints", ".mmpipe/runs/shared/checkpoints")):
         (tree.root / ".mmpipe" / name / "x").write_text(name)
         assert (made.root / place / "x").read_text() == name
+
+
+def test_what_is_kept_for_the_summary_is_not_of_the_commit(made, tree):
+    (tree.root / "data/samples.parquet").write_bytes(b"before")
+    before = publishing.changed(tree.root)
+    kept = sampled.keep(tree.root)
+    assert kept.read_bytes() == b"before" and sampled.same(kept, tree.root)
+    assert publishing.changed(tree.root) == before
 
 
 def test_numbers_go_up_and_count_branches_too(made, tree):

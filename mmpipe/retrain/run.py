@@ -133,7 +133,7 @@ async def _through(tree: Worktree, options: Options, steps: Steps, tell: Tell) -
 
 async def _reproduce(tree: Worktree, options: Options, steps: Steps, tell: Tell, outcome: Outcome) -> None:
     graph = await steps.plan(tree, _to(tell, "plan"))
-    before = sampled.keep(tree.root, tree.folder)
+    before = sampled.keep(tree.root)
 
     async def one(name: str) -> StageResult:
         result = await steps.stage(tree, name, tell, force=options.force_run)

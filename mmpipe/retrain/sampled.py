@@ -8,11 +8,11 @@ from mmpipe import paths
 from mmpipe.files import sha256_file
 
 
-def keep(root: Path, folder: Path) -> Path | None:
-    """Copy the sample table that DVC has checked out; None where its cache has none."""
+def keep(root: Path) -> Path | None:
+    """Copy the sample table that DVC has checked out, out of git's sight; None where there is none."""
     if not (root / paths.SAMPLES).is_file():
         return None
-    return Path(shutil.copyfile(root / paths.SAMPLES, folder / paths.SAMPLES.name))
+    return Path(shutil.copyfile(root / paths.SAMPLES, root / paths.PRIVATE / "samples-before.parquet"))
 
 
 def same(before: Path, root: Path) -> bool:
