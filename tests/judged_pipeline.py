@@ -74,8 +74,10 @@ stages:
 """
 
 
-def make(root: Path, scratch: Path, *, pause_s: float = 0.5, epochs: int = 3) -> Workspace:
-    """The workspace, reproduced and committed; nothing is published yet."""
+def make(
+    root: Path, scratch: Path, *, pause_s: float = 0.5, epochs: int = 3, top: Path | None = None
+) -> Workspace:
+    """The workspace, reproduced and committed; nothing is published yet. `top`: of the git repository."""
     workspace = Workspace(root)
     (root / "given/tables").mkdir(parents=True)
     tiny_bundle.write(scratch, modalities=("text",))
@@ -87,10 +89,10 @@ def make(root: Path, scratch: Path, *, pause_s: float = 0.5, epochs: int = 3) ->
     (root / "source.txt").write_text("some data\n")
     (root / "how.json").write_text(json.dumps({"pause_s": pause_s, "epochs": epochs}))
     (root / ".gitignore").write_text("/data/\n/models/\n/.mmpipe/\n/.mmpipe-ui.log\n")
-    workspace.run("git", "init", "--quiet", "-b", "main")
+    workspace.run("git", "init", "--quiet", "-b", "main", str(top or root))
     workspace.run("git", "config", "user.name", "Per Son")
     workspace.run("git", "config", "user.email", "person@localhost")
-    workspace.run("dvc", "init", "--quiet")
+    workspace.run("dvc", "init", "--quiet", *(["--subdir"] if top else []))
     workspace.run("dvc", "repro", "--quiet")
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "-m", "first")

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 from mmpipe import bundle, lockfile, paths, vcs
 from mmpipe.bundle import Contents
 from mmpipe.errors import InvalidError, NotFoundError
-from mmpipe.registry import messages
+from mmpipe.registry import artifact, messages
 from mmpipe.registry.worktree import Place
 
 _DONE = "nothing was tagged"
@@ -55,14 +55,13 @@ def load(root: Path, place: Place, name: str) -> Candidate:
 
 
 def _path(root: Path, name: str) -> str:
-    """Of `artifacts:` in dvc.yaml, where DVC and GTO look it up too."""
     if not (root / paths.PIPELINE).is_file():
         raise NotFoundError("workspace", "there is no dvc.yaml", where=str(root.resolve()))
-    found = (_yaml((root / paths.PIPELINE).read_text("utf-8")).get("artifacts") or {}).get(name)
-    if not isinstance(found, dict) or not isinstance(found.get("path"), str):
+    path = artifact.path_of((root / paths.PIPELINE).read_text("utf-8"), name)
+    if path is None:
         fix = f"add to dvc.yaml: artifacts: {{{name}: {{path: {paths.BUNDLE.as_posix()}, type: model}}}}"
         raise NotFoundError("workspace", f"has no artifact {name!r}", where=str(paths.PIPELINE), fix=fix)
-    return Path(found["path"]).as_posix()
+    return path
 
 
 def _recorded(root: Path, place: Place, path: str) -> str | None:

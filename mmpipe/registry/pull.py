@@ -8,10 +8,10 @@ from pathlib import Path
 from mmpipe import bundle, paths
 from mmpipe.bundle import MANIFEST, Contents, Origin
 from mmpipe.errors import MmpipeError, NotFoundError, VerificationError
-from mmpipe.registry import remote, signature, tagged
+from mmpipe.registry import artifact, remote, signature, tagged
 from mmpipe.registry.records import Version
 
-MAX_MANIFEST = 1 << 20
+MAX_MANIFEST = MAX_PIPELINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,20 @@ def fetch(version: Version, source: str, *, advance: Callable[[int], object] | N
 
     Raises VerificationError `object-damaged` naming the file, and as `remote.opened` does.
     """
-    from dvc.api import artifacts_show
-
     if not version.bundle_sha256:
         fix = "publish it with `mmpipe publish`"
         raise VerificationError("tag-moved", "records no hash of a bundle", where=version.tag, fix=fix)
-    with remote.opened(source, version.commit) as fs:
-        shown = artifacts_show(version.name, version=version.version, repo=remote.whole(source))
-        where = f"{remote.public(source)} {version.tag}:{shown['path']}"
-        data = _read(fs, f"{shown['path']}/{MANIFEST}", MAX_MANIFEST)
+    with remote.opened(source, version.commit, version.name) as fs:
+        path = _path(fs, version)
+        where = f"{remote.public(source)} {version.tag}:{path}"
+        data = _read(fs, f"{path}/{MANIFEST}", MAX_MANIFEST)
         entries, digest = _parsed(data, f"{where}/{MANIFEST}")
         if digest != version.bundle_sha256:
             what = f"is of bundle {digest[:12]}, the tag says {version.bundle_sha256[:12]}"
             raise VerificationError("object-damaged", what, where=f"{where}/{MANIFEST}")
         found = {}
         for entry in entries:
-            found[entry.path] = data = _read(fs, f"{shown['path']}/{entry.path}", entry.size)
+            found[entry.path] = data = _read(fs, f"{path}/{entry.path}", entry.size)
             _check(entry, data, f"{where}/{entry.path}")
             if advance is not None:
                 advance(len(data))
@@ -121,6 +119,17 @@ def _refuse_foreign(into: Path) -> None:
     if strangers:
         what = f"holds {min(strangers)!r}, which is of no bundle"
         raise NotFoundError("bundle-missing", what, where=str(into), fix=fix)
+
+
+def _path(fs: remote.Fs, version: Version) -> str:
+    """Of the model in its workspace, by the dvc.yaml of the commit."""
+    name = version.name.split(":")[-1]
+    path = artifact.path_of(
+        _read(fs, paths.PIPELINE.as_posix(), MAX_PIPELINE).decode("utf-8", "replace"), name
+    )
+    if path is None:
+        raise NotFoundError("object-missing", f"its dvc.yaml has no artifact {name!r}", where=version.tag)
+    return path
 
 
 def _read(fs: remote.Fs, path: str, limit: int) -> bytes:
