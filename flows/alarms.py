@@ -14,8 +14,6 @@ from prefect.exceptions import ObjectNotFound
 
 BLOCK = "mmpipe-alarm"
 """The name of the notification blocks, whatever their kinds: each is told."""
-WEBHOOK = "MMPIPE_WEBHOOK"
-"""In the environment: the URL that alarms are posted to."""
 SILENT_S = 90
 """A run that says nothing for so long, at a heartbeat every 30 s, is dead."""
 REFUSALS, REFUSED_WITHIN = 3, timedelta(days=30)

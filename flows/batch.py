@@ -28,7 +28,7 @@ async def predict(table: str, output: str, model: str = CHAMPION) -> Any:
     for name in (table, output):
         if not (root / name).resolve().is_relative_to(root):
             raise UsageError("usage", f"{name!r} is outside of the workspace")
-    counts = await ask("predict", table, "--output", output, "--model", model)
+    counts = await ask("predict", "--output", output, "--model", model, "--", table)
     refused = "".join(f", {number} {code}" for code, number in counts["refused"].items())
     told = f"{counts['predicted']} of {counts['rows']} rows of {table} by {model} into {output}{refused}"
     return Completed(name="Predicted", message=told)

@@ -26,7 +26,7 @@ async def ask(name: str, *arguments: str, good: Collection[int] = (0,)) -> dict[
     root = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="mmpipe-") as scratch:
         answer = Path(scratch, "answer.json")
-        command = program(name, *arguments, "--json")
+        command = program(name, "--json", *arguments)
         async with artifacts.progress(name, tell) as heard:
 
             def hear(line: str) -> None:

@@ -31,7 +31,7 @@ from flows.drift import drift_check
 from flows.proof import reproduce_champion
 from flows.retrain import retrain
 from flows.runner import SturdyRunner, tended
-from flows.settings import Place
+from flows.settings import WEBHOOK, Place
 from flows.watch import watch
 from mmpipe import __version__
 from mmpipe.processes import alive
@@ -68,7 +68,7 @@ async def serve() -> None:
     Schedules that the server has already are left as they are: people change them there; so are deployments
     of a work pool. Scheduled runs that were missed meanwhile are made up for by one.
     """
-    await alarms.ensure(os.environ.get(alarms.WEBHOOK) or None)
+    await alarms.ensure(os.environ.pop(WEBHOOK, "") or None)  # runs do not inherit it
     runner = SturdyRunner(name="mmpipe", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     async with get_client() as client:
         missed = await missed_runs(client)

@@ -51,7 +51,7 @@ async def drift_check(  # noqa: PLR0913 (a form)
     flags = [word for name, value in thresholds.items() for word in (name, str(value))]
     flags += [] if labels else ["--unlabelled"]
     flags += [] if predictions else ["--no-predictions"]
-    found = await ask("drift", table, "--champion", champion, *flags, good=(0, DRIFTED))
+    found = await ask("drift", "--champion", champion, *flags, "--", table, good=(0, DRIFTED))
     words = f"{table} against {found['model']}: {found['sentence']}"
     await leaving.markdown("drift", page(found, words), words=words)
     if found["checks"]:

@@ -1,4 +1,4 @@
-"""`mmpipe schedule`: the schedules of the deployment `retrain`, in the running server, which keeps them."""
+"""`mmpipe schedule`: the schedules of the deployments, in the running server, which keeps them."""
 
 import argparse
 import asyncio
@@ -11,20 +11,25 @@ from uuid import UUID
 
 from flows.settings import Place, client
 from mmpipe.errors import NotFoundError, UsageError
+from mmpipe.paths import PIPELINE
+from mmpipe.retrain.foreseen import check
 from mmpipe.retrain.options import parsed
 from mmpipe.stages.process import run
 
 ACTIONS = ("list", "pause", "resume", "remove")
+FLOWS = ("retrain", "watch", "drift-check", "reproduce-champion", "predict")
 
 
 def main() -> None:
     """Do what the command line says in the server of the workspace that is the current folder.
 
-    Raises NotFoundError `server-missing` where none runs, UsageError `usage` for a cron line or time
-    zone that is none.
+    Raises NotFoundError `workspace`, or `server-missing` where none runs, UsageError `usage` for a cron line
+    or time zone that is none, and as `foreseen.check` for options that no run could have.
     """
     wishes = _wishes()
     place = Place(Path.cwd())
+    if not (place.root / PIPELINE).is_file():
+        raise NotFoundError("workspace", f"has no {PIPELINE}", where=str(place.root.resolve()))
     url = place.found().get("url")
     from flows.server import request  # only needs the standard library
 
@@ -40,22 +45,31 @@ async def _act(wishes: argparse.Namespace) -> list[dict[str, Any]]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
+    everything = wishes.action == "list" and not wishes.cron and not wishes.flow
+    found = []
     async with get_client() as api:
-        try:
-            deployment = await api.read_deployment_by_name(f"{wishes.flow}/{wishes.flow}")
-        except ObjectNotFound:
-            what = f"the server knows no flow {wishes.flow!r}"
-            raise NotFoundError("server-missing", what, fix="see the flows in the UI") from None
-        there = await api.read_deployment_schedules(deployment.id)
-        if wishes.cron:
-            await _replace(api, deployment.id, there, wishes)
-        for old in there if not wishes.cron else ():
-            if wishes.action == "remove":
-                await api.delete_deployment_schedule(deployment.id, old.id)
-            elif wishes.action in ("pause", "resume"):
-                active = wishes.action == "resume"
-                await api.update_deployment_schedule(deployment.id, old.id, active=active)
-        return [_told(one, wishes.flow) for one in await api.read_deployment_schedules(deployment.id)]
+        for flow in FLOWS if everything else [wishes.flow or FLOWS[0]]:
+            try:
+                deployment = await api.read_deployment_by_name(f"{flow}/{flow}")
+            except ObjectNotFound:
+                what = f"the server knows no flow {flow!r}"
+                raise NotFoundError("server-missing", what, fix="see the flows in the UI") from None
+            await _change(api, deployment.id, wishes)
+            found += [_told(one, flow) for one in await api.read_deployment_schedules(deployment.id)]
+    return found
+
+
+async def _change(api: Any, deployment: UUID, wishes: argparse.Namespace) -> None:
+    there = await api.read_deployment_schedules(deployment)
+    if wishes.cron:
+        await _replace(api, deployment, there, wishes)
+        return
+    for old in there:
+        if wishes.action == "remove":
+            await api.delete_deployment_schedule(deployment, old.id)
+        elif wishes.action in ("pause", "resume"):
+            active = wishes.action == "resume"
+            await api.update_deployment_schedule(deployment, old.id, active=active)
 
 
 async def _replace(api: Any, deployment: UUID, there: list[Any], wishes: argparse.Namespace) -> None:
@@ -65,14 +79,18 @@ async def _replace(api: Any, deployment: UUID, there: list[Any], wishes: argpars
     new = DeploymentScheduleCreate(
         schedule=_schedule(wishes), active=True, parameters=_parameters(wishes.options)
     )
+    await api.create_deployment_schedules(deployment, [new])
     for old in there:
         await api.delete_deployment_schedule(deployment, old.id)
-    await api.create_deployment_schedules(deployment, [new])
 
 
 def _parameters(options: str) -> dict[str, Any]:
-    """What every run is asked to do, as JSON. Raises UsageError `usage` for what is no option."""
-    return {"options": parsed(json.loads(options)).model_dump(mode="json")} if options else {}
+    """What every run is asked to do, as JSON. Raises as `options.parsed` and `foreseen.check`."""
+    if not options:
+        return {}
+    found = parsed(json.loads(options))
+    check(found, Path.cwd())
+    return {"options": found.model_dump(mode="json")}
 
 
 def _schedule(wishes: argparse.Namespace) -> Any:
@@ -114,7 +132,7 @@ def _wishes() -> argparse.Namespace:
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list")
     parser.add_argument("--cron", default="")
     parser.add_argument("--timezone", default="UTC")
-    parser.add_argument("--flow", default="retrain")
+    parser.add_argument("--flow", choices=FLOWS, default="")
     parser.add_argument("--options", default="")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from flows import reports
-from flows.settings import HOST, Place, client, server
-from mmpipe.errors import LockedError, MmpipeError, NotFoundError, TemporaryError
+from flows.settings import HOST, WEBHOOK, Place, client, server
+from mmpipe.errors import InvalidError, LockedError, MmpipeError, NotFoundError, TemporaryError
 from mmpipe.files import write_bytes
 from mmpipe.paths import PIPELINE
 from mmpipe.retrain import lock
@@ -100,6 +100,7 @@ def main() -> None:
     place = Place(Path.cwd())
     if not (place.root / PIPELINE).is_file():
         raise NotFoundError("workspace", f"has no {PIPELINE}", where=str(place.root))
+    _check_names(place.root)
     place.make()
     only = _only_one(place)
     _check_port(wishes.port)
@@ -123,6 +124,7 @@ def main() -> None:
 def _up(place: Place, url: str, wishes: argparse.Namespace, children: list[Child]) -> None:
     """Server, then reports, then the scheduler; each when the one before it answers."""
     python = [sys.executable, "-P", "-m"]
+    webhook = os.environ.pop(WEBHOOK, "")  # a secret: for the scheduler alone
     address = ["--host", HOST, "--port", str(wishes.port), "--timeout-keep-alive", "5"]
     command = [*python, "uvicorn", "--factory", _APP, *address, "--log-level", "warning"]
     children.append(Child("the server", command, server(place, url), place.logs / "server.log"))
@@ -132,9 +134,9 @@ def _up(place: Place, url: str, wishes: argparse.Namespace, children: list[Child
     found = {"url": url, "reports": served, "pid": os.getpid()}
     write_bytes(place.address, json.dumps(found).encode())
     variables = client(place, url)
-    if wishes.webhook:
-        variables["MMPIPE_WEBHOOK"] = wishes.webhook
-    command = [sys.executable, "-m", "flows.deploy"]
+    if webhook:
+        variables[WEBHOOK] = webhook
+    command = [*python, "flows.deploy"]
     children.append(Child("the scheduler", command, variables, place.logs / "scheduler.log"))
     children[1].start()
     _wait(place, f"{url}/api/deployments/name/predict/predict", children[1])
@@ -177,8 +179,17 @@ def _only_one(place: Place) -> IO[str]:
     except BlockingIOError:
         file.close()
         what = f"`mmpipe ui` runs here already: {place.found().get('url', 'it is just starting')}"
-        raise LockedError("locked", what, where=str(place.root)) from None
+        fix = "use that one, or end it with Ctrl-C"
+        raise LockedError("locked", what, where=str(place.root.resolve()), fix=fix) from None
     return file
+
+
+def _check_names(root: Path) -> None:
+    """Prefect looks for a flow's module in the workspace first. Raises InvalidError `name-taken`."""
+    for path in (root / "flows/__init__.py", root / "flows.py"):
+        if path.exists() and not path.samefile(Path(__file__).with_name("__init__.py")):
+            what = "hides the package of this name that has mmpipe's flows"
+            raise InvalidError("name-taken", what, where=str(path.resolve()))
 
 
 def _check_port(port: int) -> None:
@@ -194,7 +205,6 @@ def _check_port(port: int) -> None:
 def _wishes() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="mmpipe ui")
     parser.add_argument("--port", type=int, default=4200)
-    parser.add_argument("--webhook", default="")
     parser.add_argument("--no-browser", action="store_true")
     return parser.parse_args()
 

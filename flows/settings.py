@@ -19,6 +19,7 @@ WORKSPACE = "MMPIPE_WORKSPACE"
 RUNS = {
     "DO_NOT_TRACK": "1",
     "PYTHONUNBUFFERED": "1",
+    "PYTHONSAFEPATH": "1",
     "MMPIPE_PROGRESS": "lines",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -28,8 +29,10 @@ RUNS = {
 """What every run needs in its environment, whoever starts it; prefect.yaml has the same for workers."""
 RUNNER = "MMPIPE_RUNNER"
 """In the environment of what the scheduler starts: its process number."""
+WEBHOOK = "MMPIPE_WEBHOOK"
+"""In the environment of `mmpipe ui`: the URL that alarms are posted to."""
 OWN_DATABASE = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
-"""Of a person's own settings, what stays: another database than SQLite."""
+"""Of a person's own settings, what the server keeps: another database than SQLite."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def enter() -> None:
 
 def client(place: Place, url: str) -> dict[str, str]:
     """The environment of every program that talks to the server at `url`, besides what this process has."""
-    kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
         **kept,
@@ -143,11 +146,6 @@ def server(place: Place, url: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.ordering",
     }
-    database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{place.folder}/prefect.db"}
-    if any(name.startswith(OWN_DATABASE) for name in os.environ):
-        database = {}
-    return {**client(place, url), **database, **own}
-
-
-def _is_kept(name: str) -> bool:
-    return not name.startswith("PREFECT_") or name.startswith(OWN_DATABASE)
+    database = {name: value for name, value in os.environ.items() if name.startswith(OWN_DATABASE)}
+    sqlite = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{place.folder}/prefect.db"}
+    return {**client(place, url), **(database or sqlite), **own}

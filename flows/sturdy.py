@@ -18,11 +18,13 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Failed
 
 from flows import ends
 from flows.ends import End
 from flows.settings import Place
 from flows.speaking import logger
+from mmpipe.errors import MmpipeError
 from mmpipe.stages import process
 
 PATIENCE_S = 60.0
@@ -138,6 +140,8 @@ def _noted(function: Work) -> Work:
             if isinstance(error, Exception):
                 ends.keep(path, End("FAILED", "Failed", str(error)))
                 await _told(run, None, error)
+                if isinstance(error, MmpipeError) and _OF_A_RUNNER in os.environ:
+                    return Failed(message=str(error))  # raised, the engine would print our code's lines too
             else:
                 _end_within(STOPPED_S, 143)
             raise

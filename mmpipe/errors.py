@@ -134,6 +134,7 @@ FIXES: dict[str, str] = {
     "server-down": "read its log, which is named above, then start again: mmpipe ui",
     "server-slow": "read its log, which is named above; on a busy machine start again: mmpipe ui",
     "port-taken": "choose another: mmpipe ui --port 4300",
+    "name-taken": "give it another name",
     "internal": "a mistake in mmpipe: run again with MMPIPE_DEBUG=1 and report what it prints",
     "command-failed": "read the command's own words above",
     "command-missing": "install it with the package manager of the system",

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import tiny_pipeline
@@ -61,6 +63,24 @@ def test_a_second_run_is_skipped(workspace):
             return await run()
 
     assert asyncio.run(both()).startswith("run crimson-fox is in progress")
+
+
+@pytest.mark.parametrize(("runs", "covered"), [(1, True), (2, False)])
+def test_a_missed_run_is_covered_by_a_later_one_and_a_retry_by_none(workspace, monkeypatch, runs, covered):
+    """A run that a person tries again is due since long, and has itself begun after that."""
+    due = datetime.now(UTC) - timedelta(minutes=5)
+    run = SimpleNamespace(name="late", scheduled_start_time=due, run_count=runs)
+    monkeypatch.setattr(retrain, "runtime", SimpleNamespace(flow_run=run))
+    monkeypatch.setattr(retrain, "_is_scheduled", lambda: True)
+    options = Options(publish="no")
+
+    async def hold():
+        async with lock.held(workspace.root, retrain.run_name(options)):
+            pass
+
+    asyncio.run(hold())
+    assert bool(retrain.coalesced(workspace.root, options)) == covered
+    assert retrain.coalesced(workspace.root, Options(publish="yes")) is None
 
 
 def test_cancelled_it_leaves_nothing(workspace):

@@ -82,6 +82,13 @@ def test_the_server_is_hardened(place, monkeypatch):
     assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in found
 
 
+def test_no_run_inherits_what_only_the_server_needs(place, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://me:secret@here/db")
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    found = settings.client(place, "http://127.0.0.1:4200")
+    assert not [value for value in found.values() if "secret" in value or "elsewhere" in value]
+
+
 def test_settings_have_the_names_that_prefect_knows(place):
     from prefect.settings import Settings
     from prefect.settings.legacy import _get_settings_fields

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from flows import server
-from mmpipe.errors import MmpipeError
+from mmpipe.errors import InvalidError, MmpipeError
 
 
 @pytest.fixture
@@ -31,3 +31,12 @@ def test_it_does_not_while_a_run_is_in_progress(child):
     first = child.process.pid
     child.check(lambda: True)
     assert child.process.pid != first
+
+
+@pytest.mark.parametrize("name", ["flows/__init__.py", "flows.py"])
+def test_a_module_that_would_be_taken_for_ours_is_told(tmp_path, name):
+    server._check_names(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(InvalidError, match=r"name-taken .*flows.*hides the package"):
+        server._check_names(tmp_path)

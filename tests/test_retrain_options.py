@@ -4,11 +4,24 @@ import sys
 
 import pytest
 from pydantic import ValidationError
+from workspace import Workspace
 
-from mmpipe.errors import UsageError
+from mmpipe.errors import MmpipeError, UsageError
 from mmpipe.params import Params
+from mmpipe.retrain import foreseen
 from mmpipe.retrain.blocking import to_end
 from mmpipe.retrain.options import GateWishes, Options
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """One commit, on the branch main."""
+    found = Workspace(tmp_path_factory.mktemp("options") / "w")
+    Workspace(found.root.parent).run("mmpipe", "init", "w")
+    found.run("git", "checkout", "--quiet", "-B", "main")
+    found.run("git", "add", "--all")
+    found.run("git", "-c", "user.name=p", "-c", "user.email=p@localhost", "commit", "--quiet", "-m", "first")
+    return found
 
 
 def test_every_field_has_a_description_and_a_line_in_the_documents(repository):
@@ -34,6 +47,24 @@ def test_the_process_that_schedules_stays_small():
     code = f"import sys, mmpipe.retrain.run; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"set": {"train.lrr": 1}}, r"params\.yaml:\d+:\d+ train\.lrr: no such key, did you mean 'lr'"),
+        ({"gate": {"metric": "nonsense"}}, r"params\.yaml is not valid:\n.*gate\.metric"),
+        ({"start": "nowhere"}, "git has no commit 'nowhere'"),
+        ({"branch": "my branch"}, "my branch git allows no such name"),
+        ({"branch": "main"}, "main is checked out in"),
+    ],
+)
+def test_what_would_stop_every_run_is_told_before_it_is_scheduled(workspace, wishes, words):
+    before = (workspace.root / "params.yaml").read_bytes()
+    foreseen.check(Options.model_validate({"set": {"train.lr": 1}, "branch": "other"}), workspace.root)
+    with pytest.raises(MmpipeError, match=words):
+        foreseen.check(Options.model_validate(wishes), workspace.root)
+    assert (workspace.root / "params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(

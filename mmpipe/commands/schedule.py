@@ -67,12 +67,15 @@ def run(  # noqa: PLR0913 (the options of one command)
 """)
 def ui(
     port: Annotated[int, typer.Option(help="Of the server, on this machine only.")] = 4200,
-    webhook: Annotated[str, typer.Option(help="Alarms are posted to this URL.", metavar="URL")] = "",
+    webhook: Annotated[
+        str, typer.Option(help="Alarms are posted to this URL.", metavar="URL", envvar="MMPIPE_WEBHOOK")
+    ] = "",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
     """Start Prefect's server and the scheduler for this workspace; they end with this command."""
     flags = ["--no-browser"] if no_browser else []
-    _become("flows.server", "--port", str(port), "--webhook", webhook, *flags)
+    os.environ["MMPIPE_WEBHOOK"] = webhook  # others can read a command line, and the URL may be a secret
+    _become("flows.server", "--port", str(port), *flags)
 
 
 @command("""
@@ -90,11 +93,13 @@ def schedule(
     cron: Annotated[
         str, typer.Option(help="Five fields: minute, hour, day, month, weekday; it replaces all others.")
     ] = "",
-    timezone: Annotated[str, typer.Option(help="As in the tz database.")] = "UTC",
+    timezone: Annotated[
+        str | None, typer.Option(help="With --cron: as in the tz database; UTC unless given.")
+    ] = None,
     flow: Annotated[
-        Literal["retrain", "watch", "drift-check", "reproduce-champion"],
-        typer.Option(help="What is scheduled."),
-    ] = "retrain",
+        Literal["retrain", "watch", "drift-check", "reproduce-champion", "predict"] | None,
+        typer.Option(help="What is scheduled; unless given, list shows all, and retrain is meant."),
+    ] = None,
     options: Annotated[
         Path | None,
         typer.Option(
@@ -106,11 +111,16 @@ def schedule(
     """Set, list, pause, resume or remove the schedules in the server that `mmpipe ui` runs here."""
     if cron and action != "list":
         raise UsageError("usage", f"--cron sets a schedule and cannot be given with {action!r}")
-    if options is not None and not (cron and flow == "retrain"):
+    if options is not None and not (cron and flow in (None, "retrain")):
         raise UsageError("usage", "--options goes with --cron, and with the flow retrain")
+    if timezone is not None and not cron:
+        raise UsageError("usage", "--timezone goes with --cron")
+    if cron and flow == "predict":
+        raise UsageError("usage", "predict needs a table and an output: schedule it in the UI")
     flags = ["--json"] if as_json else []
+    flags += ["--flow", flow] if flow else []
     flags += ["--options", json.dumps(_wishes(options))] if options is not None else []
-    _become("flows.schedule", action, f"--cron={cron}", "--timezone", timezone, "--flow", flow, *flags)
+    _become("flows.schedule", action, f"--cron={cron}", "--timezone", timezone or "UTC", *flags)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

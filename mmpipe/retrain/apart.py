@@ -22,10 +22,13 @@ _ERRORS: tuple[type[MmpipeError], ...] = (MmpipeError, *MmpipeError.__subclasses
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of all programs of the run in this folder: this Python first on PATH, no questions, no reports."""
+    """Of all programs of the run in this folder: this Python first on PATH, no questions, no reports.
+
+    A stage's script may import what lies beside it, whatever holds for the run itself.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     quiet = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"}
-    return {"PATH": path, MARK: str(folder), **quiet}
+    return {"PATH": path, MARK: str(folder), "PYTHONSAFEPATH": "", **quiet}
 
 
 def program(*arguments: str) -> list[str]:

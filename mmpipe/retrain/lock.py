@@ -74,7 +74,7 @@ def _take(path: Path) -> int | None:
 
 
 def _myself(name: str) -> dict[str, Any]:
-    return {"run": name, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {"run": name, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="milliseconds")}
 
 
 def _told(found: dict[str, Any] | None) -> str:

@@ -1,6 +1,7 @@
 """Keys of `params.yaml` set for one run; all else in the file stays as it was written."""
 
 import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from mmpipe import params, paths, yaml_text
-from mmpipe.errors import UsageError
+from mmpipe.errors import InvalidError, UsageError
 from mmpipe.files import write_bytes
 
 _NULL = "tag:yaml.org,2002:null"
@@ -23,11 +24,27 @@ def apply(root: Path, values: Mapping[str, Any]) -> params.Params:
     """
     path = root / paths.PARAMS
     if values:
-        tree = yaml_text.read(path).tree
-        for key, value in values.items():
-            _put(tree, key, value)
-        write_bytes(path, _text(tree).encode())
+        write_bytes(path, _changed(path, values))
     return params.load(path)
+
+
+def check(root: Path, values: Mapping[str, Any]) -> None:
+    """Raise as `apply` does, and change nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / paths.PARAMS
+        copy.write_bytes(_changed(root / paths.PARAMS, values))
+        try:
+            params.load(copy)
+        except InvalidError as error:
+            what = error.what.replace(str(copy), str(paths.PARAMS))
+            raise InvalidError(error.code, what, where=str(paths.PARAMS)) from None
+
+
+def _changed(path: Path, values: Mapping[str, Any]) -> bytes:
+    tree = yaml_text.read(path).tree
+    for key, value in values.items():
+        _put(tree, key, value)
+    return _text(tree).encode()
 
 
 def _put(tree: CommentedMap, key: str, value: Any) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 from mmpipe import vcs
 from mmpipe.errors import InvalidError, MmpipeError
 from mmpipe.retrain.registering import BOT
-from mmpipe.retrain.worktree import BRANCHES, Worktree
+from mmpipe.retrain.worktree import BRANCHES, RUNS, Worktree
 
 _GIT = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false")
 """No hook of the person's runs for a bot, and nobody is there to type a passphrase."""
 _DIGEST, _GATE, _CHAMPION = "Bundle-SHA256", "Gate", "Champion"
 _DONE = "nothing was committed"
+_OTHER = "name a branch that is checked out nowhere"
 
 
 def commit(tree: Worktree, message: str, *, branch: str | None = None) -> tuple[str, str]:
@@ -56,7 +57,23 @@ def refused(tree: Worktree, digest: str, champion: str | None) -> str | None:
 
 def tip(root: Path, branch: str) -> str:
     """The commit of a branch; "" where there is none."""
-    return vcs.git("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}", cwd=root).strip()
+    return vcs.ask_git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=root) or ""
+
+
+def check(root: Path, branch: str) -> None:
+    """Raise InvalidError `branch-moved` for a branch that a run could not commit to.
+
+    Git does not allow the name, or it is checked out, and not by a run, which may be dead.
+    """
+    done = "nothing was started"
+    if vcs.ask_git("check-ref-format", f"refs/heads/{branch}", cwd=root) is None:
+        raise InvalidError("branch-moved", "git allows no such name", where=branch, done=done, fix=_OTHER)
+    for block in vcs.git("worktree", "list", "--porcelain", "-z", cwd=root).split("\0\0"):
+        place, *rest = block.removeprefix("\0").split("\0")
+        folder = Path(place.removeprefix("worktree "))
+        if f"branch refs/heads/{branch}" in rest and not folder.is_relative_to(root.resolve() / RUNS):
+            what = f"is checked out in {folder}"
+            raise InvalidError("branch-moved", what, where=branch, done=done, fix=_OTHER)
 
 
 def changed(root: Path) -> list[str]:
@@ -75,5 +92,4 @@ def _switch(tree: Worktree, name: str) -> None:
     try:
         vcs.git(*_GIT, *words, cwd=tree.root)
     except MmpipeError as error:
-        fix = "name a branch that is checked out nowhere"
-        raise InvalidError("branch-moved", error.what, where=name, done=_DONE, fix=fix) from None
+        raise InvalidError("branch-moved", error.what, where=name, done=_DONE, fix=_OTHER) from None

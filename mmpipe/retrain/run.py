@@ -112,6 +112,8 @@ async def retrain(
 def prepare(root: Path, options: Options) -> Worktree:
     """The run's own worktree: at the branch that the commit goes to, if there is one, else at the start."""
     branch = options.branch
+    if branch is not None:
+        publishing.check(root, branch)
     if branch is not None and publishing.tip(root, branch):
         return worktree.prepare(root, f"refs/heads/{branch}")
     return worktree.prepare(root, options.start)
