@@ -112,6 +112,7 @@ LAYERS = {
         "datacard",
         "export",
         "gallery",
+        "importance",
         "overview",
         "partway",
         "predict",
