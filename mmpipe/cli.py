@@ -5,6 +5,7 @@ from mmpipe.commands import (  # noqa: F401
     compare,
     cost,
     drift,
+    export,
     gate,
     models,
     predict,

@@ -83,6 +83,9 @@ FIXES: dict[str, str] = {
     "index-format": "give a .parquet that `mmpipe predict TABLE` wrote with a model of retrieve",
     "index-foreign": "make it anew with this model, or give --model the one that made it",
     "train-not-finite": "lower train.lr",
+    "export-differs": "report it with the bundle; serve the bundle itself meanwhile: docs/serving.md",
+    "export-unsupported": "serve the bundle itself: docs/serving.md",
+    "export-worse": "take --format onnx, or allow more with --max-loss",
     "budget-exceeded": "lower model.dim or choose smaller encoders, or raise train.budget",
     # models by tag
     "tag-name": "write NAME@vX.Y.Z, NAME@latest or NAME#STAGE, as in fusion@v1.2.0 or fusion#prod",

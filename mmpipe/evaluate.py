@@ -11,6 +11,7 @@ from torch import Tensor
 from mmpipe import batches, schema, tables
 from mmpipe.batches import Dataset
 from mmpipe.model.checkpoint import Bundle
+from mmpipe.model.encoders import Encoded
 from mmpipe.model.network import Network
 from mmpipe.scorecard import Scores, subsets_of
 
@@ -32,6 +33,40 @@ def logits(
     return {subset: torch.cat(part).double().cpu().numpy() for subset, part in parts.items()}
 
 
+@torch.inference_mode()
+def shuffled(
+    model: Network, dataset: Dataset, *, repeats: int, batch_size: int, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """{modality: (repeats, N, K)}: what all modalities say where that one is another sample's.
+
+    Samples are dealt into batches at random, and in each batch a modality is shuffled among those that have
+    it: every sample is encoded once.
+    """
+    device, chance = model.device, np.random.default_rng(seed)
+    dataset = dataset.to(device)
+    found = {m: np.zeros((repeats, len(dataset), model.outputs)) for m in model.modalities if repeats}
+    order = chance.permutation(len(dataset))
+    for rows in batches.chunks(order, batch_size) if len(dataset) else []:
+        batch = dataset.batch(rows).to(device)
+        encoded = model.encode(batch)
+        for m, part in found.items():
+            here = np.flatnonzero(batch.present[m].cpu().numpy())
+            for repeat in part:
+                source = np.arange(len(rows))
+                source[here] = chance.permutation(here)
+                index = torch.from_numpy(source).to(device)
+                other = Encoded(*(of.index_select(0, index) for of in encoded[m]))
+                said = model.decode({**encoded, m: other}, batch.present).logits
+                repeat[rows] = said.double().cpu().numpy()
+    return found
+
+
+def held_out(bundle: Bundle, features: Mapping[str, Path], splits: Path, split: str) -> Dataset:
+    """The samples of one split. `features`: {modality: folder of shards}, of which the model's are read."""
+    folders = {m: features[m] for m in bundle.modalities}
+    return batches.load(folders, splits, split, coding=bundle.coding)
+
+
 def score(
     bundle: Bundle, features: Mapping[str, Path], splits: Path, split: str, *, batch_size: int
 ) -> Scores:
@@ -39,8 +74,7 @@ def score(
 
     `features`: {modality: folder of shards}, of which the model's are read.
     """
-    folders = {m: features[m] for m in bundle.modalities}
-    dataset = batches.load(folders, splits, split, coding=bundle.coding)
+    dataset = held_out(bundle, features, splits, split)
     table = tables.read(splits, schema.SPLIT)
     groups = dict(zip(table["id"].to_pylist(), table["group"].to_pylist(), strict=True))
     return Scores(

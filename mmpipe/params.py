@@ -153,6 +153,8 @@ class Report(Section):
 
     examples: Annotated[int, Field(ge=0, le=100)] = 8
     """So many best and so many worst test samples are shown."""
+    saliency: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of so many of them also where in picture, text and sound the answer comes from: about 2 s each."""
 
 
 class Params(Section):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from mmpipe import balance, charts, datacard, findings, gallery, pages, paths, schema, tables
+from mmpipe import balance, charts, datacard, findings, gallery, heat, pages, paths, schema, tables
 from mmpipe.embed import visible
 from mmpipe.errors import NotFoundError
 from mmpipe.metrics import Estimate, Reliability
@@ -64,7 +65,14 @@ def read_curves(folder: Path) -> Curves:
     return found
 
 
-def render(inputs: Inputs, *, examples: int) -> str:
+def first(inputs: Inputs, count: int) -> list[str]:
+    """The ids of so many test samples that the page shows: the first ones of each gallery, in turns."""
+    galleries = [[item["id"] for item in part["items"]] for part in inputs.findings["exhibits"]]
+    turns = (name for some in zip_longest(*galleries) for name in some if name is not None)
+    return list(dict.fromkeys(turns))[:count]
+
+
+def render(inputs: Inputs, *, examples: int, saliency: Sequence[heat.Shown] = ()) -> str:
     """The whole page. `examples`: so many best and so many worst test samples."""
     told, modalities = inputs.findings, sorted(inputs.config["architecture"]["modalities"])
     filters: dict[str, Callable[..., Any]] = {"shown": partial(findings.shown, percent=True), "draw": draw}
@@ -84,6 +92,7 @@ def render(inputs: Inputs, *, examples: int) -> str:
             inputs.config.get("params", {}),
         ),
         exhibits=[(part, _exhibits(inputs, part, examples)) for part in told["exhibits"]],
+        saliency=saliency,
         provenance=_provenance(inputs.config),
     )
 

@@ -36,6 +36,8 @@ ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     },
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
+EXPLAINED = ("classify", "multilabel", "regress")
+"""Tasks whose answer is one number of the network's."""
 UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
 """Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
 Key = tuple[str, ...]
@@ -52,6 +54,8 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
         if value not in allowed:
             others = " or ".join(_shown(one) for one in allowed)
             yield (section, key), f"{section}.{key}: {_shown(value)} {with_task}, set it to {others}"
+    if params["report"]["saliency"] and task not in EXPLAINED:
+        yield ("report", "saliency"), f"report.saliency {with_task}, set it to 0"
     encoders = [m for m in ("audio", "image", "text") if params["model"][m] != "none"]
     if task == "retrieve" and len(encoders) < 2:
         yield ("model", "task"), f"model.task: retrieve needs two encoders, there is {encoders[0]} alone"

@@ -211,4 +211,6 @@ def test_the_stage_writes_one_file_a_stage_and_imports_nothing_heavy(tmp_path):
 
 def test_the_template_of_the_report_counts():
     found = code.fingerprints(Path(__file__).parents[1])
-    assert list(found["report"]["files"]) == ["templates/page.css", "templates/report.html.j2"]
+    assert list(found["report"]["files"]) == [
+        f"templates/{name}" for name in ("page.css", "report.html.j2", "saliency.html.j2")
+    ]

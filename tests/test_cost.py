@@ -3,6 +3,7 @@
 import json
 
 import tiny_bundle
+import tiny_frozen
 from typer.testing import CliRunner
 
 from mmpipe import paths
@@ -15,6 +16,29 @@ def call(*arguments):
     result = CliRunner().invoke(app, ["cost", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
+
+
+def test_frozen_backbones_count_and_are_timed(tmp_path, monkeypatch):
+    """What a user waits for is the backbone, most of all: parameters, multiply-adds and time have it."""
+    tiny_frozen.write(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(
+        call("--model", "b", "--batch-size", "1", "--batch-size", "16", "--threads", "1", "--json")
+    )
+    bundle = load_bundle(tmp_path / "b")
+    assert sorted(bundle.backbones) == ["audio", "image", "text"]
+    nets = (bundle.model, *bundle.backbones.values())
+    assert found["parameters"] == sum(p.numel() for net in nets for p in net.parameters())
+    parts = [
+        complexity.measure(bundle.model, bundle.facts, {m: net})["multiply_adds"]
+        for m, net in bundle.backbones.items()
+    ]
+    alone = complexity.measure(bundle.model, bundle.facts)["multiply_adds"]
+    assert all(part > alone for part in parts)
+    assert found["multiply_adds"] == alone + sum(part - alone for part in parts)
+    few, many = found["batches"]
+    without = complexity.load(bundle.model, bundle.facts, 16)
+    assert 2 * without.latency_ms < many["latency_ms"] and few["latency_ms"] < many["latency_ms"]
 
 
 def test_it_tells_time_and_memory_by_batch_size_and_writes_nothing(tmp_path, monkeypatch):

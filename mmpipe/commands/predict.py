@@ -1,7 +1,7 @@
 """The command `predict`: one sample, or a table of them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,11 +9,15 @@ from mmpipe.commands.console import Json, command, listed, print_json, print_lin
 from mmpipe.errors import UsageError
 from mmpipe.paths import BUNDLE, PARAMS
 
+if TYPE_CHECKING:
+    from mmpipe.predict import Predictor, Sample
+
 
 @command("""
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
     mmpipe predict --image cat.jpg --text "a small cat" --explain
+    mmpipe predict --image cat.jpg --text "a small cat" --saliency cat.html
     mmpipe predict --text "a small cat" --model fusion#prod --from /srv/models.git
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
@@ -40,6 +44,10 @@ def predict(  # noqa: PLR0913 (the options of one command)
     explain: Annotated[
         bool, typer.Option("--explain", help="For one sample: say what each modality adds.")
     ] = False,
+    saliency: Annotated[
+        Path | None,
+        typer.Option(help="For one sample: an .html to write: where in it the answer comes from."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict one sample, of any modalities, or a table."""
@@ -51,14 +59,15 @@ def predict(  # noqa: PLR0913 (the options of one command)
     if (table is None) != (output is None) or (table is None) == (not given):
         what = "give either --image, --text and --audio as far as there are such, or a TABLE with -o FILE"
         raise UsageError("usage", what)
-    if table is not None and explain:
-        raise UsageError("usage", "--explain is for one sample, not for a table")
+    if table is not None and (explain or saliency):
+        option = "--explain" if explain else "--saliency"
+        raise UsageError("usage", f"{option} is for one sample, not for a table")
     if table is not None and output is not None:
         _predict_table((model, source), table, output, column or [], as_json=as_json)
         return
-    from mmpipe.predict import load
+    from mmpipe.predict import Sample, load
 
-    predictor = load(model, source=source)
+    predictor = load(model, source=source, device="cpu" if saliency else None)
     ask = predictor.explain if explain else predictor.predict
     found = ask(image=image, text=text, audio=audio)
     if as_json:
@@ -68,6 +77,17 @@ def predict(  # noqa: PLR0913 (the options of one command)
         print_lines([f"{first}  (from {'+'.join(found.modalities)})", *rest])
         share = predictor.bundle.task.kind != "number"
         print_lines(_shares(vars(found), share=share) if explain else [])
+    if saliency is not None:
+        _draw(predictor, Sample(image, text, audio), saliency)
+
+
+def _draw(predictor: "Predictor", sample: "Sample", page: Path) -> None:
+    """A page about the one sample."""
+    from mmpipe import files, pages
+    from mmpipe.saliency import of_sample
+
+    shown = of_sample(predictor, "the sample", sample.text, predictor.features(sample))
+    files.write_bytes(page, pages.render("sample.html.j2", items=[shown], model=predictor.name).encode())
 
 
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:

@@ -54,7 +54,8 @@ def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
     known = {modality: weights.identity(source, root) for modality, source in sources.items()}
     return {
         stage: fingerprint.of_modules(
-            *modules(stage, params["model"]["task"], known), without=JUDGES.get(stage, ())
+            *modules(stage, params["model"]["task"], known, saliency=params["report"]["saliency"] > 0),
+            without=JUDGES.get(stage, ()),
         )
         | {"params": {section: params[section] for section in sections}}
         | _weights(stage, known)
@@ -75,15 +76,18 @@ def stale(root: Path) -> list[str]:
     ]
 
 
-def modules(stage: str, task: str, pretrained: Collection[str] = ()) -> list[str]:
+def modules(stage: str, task: str, pretrained: Collection[str] = (), *, saliency: bool = False) -> list[str]:
     """Where a stage's code starts; what is imported by a computed name is not seen: modalities and tasks.
 
-    `pretrained`: the modalities that have pretrained weights.
+    `pretrained`: the modalities that have pretrained weights. `saliency`: whether the report has it.
     """
     name, _, modality = stage.partition("_")
     more = [f"mmpipe.features.{modality}"] if modality else []
     if modality in pretrained or (name == "train" and pretrained):
         more += ["mmpipe.features.embedding", "mmpipe.model.auto"]
+    if name == "report" and saliency:
+        more += ["mmpipe.saliency", f"mmpipe.tasks.{task}"]
+        more += ["mmpipe.model.auto"] if pretrained else []
     return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
 
 

@@ -1,7 +1,12 @@
 """Metrics of every subset of modalities, calibration, predictions."""
 
-from mmpipe import evaluate, files, params, paths, runtime, schema, tables
-from mmpipe.model.checkpoint import load_bundle
+from typing import Any
+
+import pyarrow as pa
+
+from mmpipe import evaluate, files, importance, params, paths, runtime, schema, tables
+from mmpipe.model.checkpoint import Bundle, load_bundle
+from mmpipe.scorecard import Scores
 from mmpipe.stages.process import run
 from mmpipe.tasks.task import Asked
 
@@ -19,11 +24,38 @@ def main() -> None:
     task, decoding = bundle.task, bundle.decoding
     found = task.measure(test, decoding, Asked(chosen.bootstrap, chosen.calibration_bins))
     predictions = task.predictions([val, test], decoding)
+    sizes = {"batch_size": chosen.batch_size, "resamples": chosen.bootstrap}
+    found |= _importance(bundle, test, predictions, repeats=chosen.permutations, **sizes)
     tables.write(paths.PREDICTIONS, predictions)
     task.plots(paths.PLOTS, test, found, decoding)
-    files.write_json(paths.FINDINGS, task.findings(found, predictions, decoding))
+    files.write_json(paths.FINDINGS, _told(task.findings(found, predictions, decoding), found))
     files.write_json(paths.METRICS / "evaluate.json", found)
-    print(task.summary(found))  # noqa: T201
+    print("\n".join([task.summary(found), *map("warning: {}".format, importance.warnings(found))]))  # noqa: T201
+
+
+def _importance(
+    bundle: Bundle, test: Scores, predictions: pa.Table, *, repeats: int, batch_size: int, resamples: int
+) -> dict[str, Any]:
+    """How much each modality matters, where the task fuses and explains."""
+    task = bundle.task
+    if not (task.fuses and task.explains):
+        return {}
+    features = {m: paths.features(m) for m in schema.MODALITIES}
+    data = evaluate.held_out(bundle, features, paths.SPLITS, "test")
+    nothing = evaluate.logits(bundle.model, data, [""], batch_size=batch_size)[""]
+    shuffled = evaluate.shuffled(bundle.model, data, repeats=repeats, batch_size=batch_size)
+    rows = predictions.select(["id", "split", "target"]).to_pylist()
+    cells = {row["id"]: row["target"] for row in rows if row["split"] == "test"}
+    evidence = importance.Evidence(test, nothing, shuffled)
+    return importance.measure(task, bundle.decoding, evidence, cells, resamples=resamples)
+
+
+def _told(told: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The findings, with what all tasks have in common."""
+    for part in told["sections"]:
+        if part["key"] == "modalities":
+            part["blocks"] += importance.table(found)
+    return {**told, "warnings": importance.warnings(found)}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class CrossModal(Fusion):
         """(B, T, C) → (B, 1 + T, D): the token that stands for its absence goes first."""
         x = self.project[modality](sequence).float() + self.kind[modality]
         x = x + positions(x.shape[1], x.shape[2], x.device)
-        return torch.cat([self.absent[modality].expand(len(x), 1, -1), x], 1)
+        return torch.cat([self.absent[modality].expand(x.shape[0], 1, -1), x], 1)
 
 
 class CrossLayer(nn.Module):

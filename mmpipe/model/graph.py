@@ -1,0 +1,181 @@
+"""A network as an ONNX graph: features and marks of presence in, outputs and answers out.
+
+Traced by torch's older exporter, because its newer one unrolls a recurrent network to one fixed length. What
+a trace takes for a constant shows in the comparison with the network itself, on batches of several shapes.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmpipe.batches import Batch
+from mmpipe.errors import InvalidError
+from mmpipe.model.encoders import Vector
+from mmpipe.model.network import Network
+from mmpipe.model.pretrained import Backbone
+from mmpipe.tasks.task import Decoding
+
+Facts = Mapping[str, Mapping[str, Any]]
+Backbones = Mapping[str, Backbone]
+NONE: Backbones = MappingProxyType({})
+OPSET = 17
+TRACED = 3, 16
+"""Samples, and frames or tokens, of the batch that is traced; every other number works, too."""
+STEPS = {"audio": "frames", "text": "tokens"}
+ANSWERS: dict[str, tuple[str, Callable[[Tensor, Decoding], Tensor]]] = {
+    "classify": ("probabilities", lambda logits, d: (logits / d.temperature).softmax(1)),
+    "multilabel": ("probabilities", lambda logits, d: (logits / d.temperature).sigmoid()),
+    "regress": ("value", lambda logits, d: d.facts["mean"] + d.facts["deviation"] * logits),
+    "retrieve": ("embedding", lambda logits, _: functional.normalize(logits, dim=1)),
+}
+"""Task → the name of its second output, and what makes it of the first."""
+_KNOWN = (DeprecationWarning, UserWarning, torch.jit.TracerWarning)  # type: ignore[attr-defined]
+"""What the exporter says of itself, of GRUs in batches and of shapes; the comparison answers all of it."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output. `dtype`: NumPy's name; `shape`: numbers, and names of axes that may be any."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+
+    def dynamic(self) -> dict[int, str]:
+        """{axis: its name}."""
+        return {axis: size for axis, size in enumerate(self.shape) if isinstance(size, str)}
+
+
+def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[Port]:
+    """The inputs, modality by modality. `facts`: {modality: facts of what the network reads of it}.
+
+    `backbones`: the frozen ones, of which that of sound stays outside: it reads one recording at a time.
+    """
+    found = []
+    for m in network.modalities:
+        shape = facts[m]["base" if m in inside(backbones) else "shape"]
+        shape = shape["shape"] if isinstance(shape, dict) else shape
+        if isinstance(network.encoders[m], Vector) and m not in inside(backbones):
+            found.append(Port(m, "float32", ("batch", *shape), "the vector that its frozen backbone makes"))
+        elif m == "image":
+            found.append(Port(m, "uint8", ("batch", *shape), "RGB pixels, letterboxed on white"))
+        else:
+            dtype, meaning = ("int64", "token ids") if m == "text" else ("float32", "the spectrogram")
+            found.append(Port(m, dtype, ("batch", STEPS[m], *shape[1:]), f"{meaning}, zeros past its length"))
+            words = f"{STEPS[m]} that a sample has"
+            found.append(Port(f"{m}_length", "int64", ("batch",), words))
+        words = "whether a sample has it; where not, what stands in its place never counts"
+        found.append(Port(f"{m}_present", "bool", ("batch",), words))
+    return found
+
+
+def inside(backbones: Backbones) -> Backbones:
+    """Those frozen backbones that a graph holds."""
+    return {m: net for m, net in backbones.items() if m != "audio"}
+
+
+def outputs(network: Network, task: str) -> list[Port]:
+    """`logits`, uncalibrated, and the answer.
+
+    Raises InvalidError `export-unsupported` for a task that answers step by step.
+    """
+    if task not in ANSWERS:
+        what = f"a model that was trained to {task} answers step by step, which is no single graph"
+        raise InvalidError("export-unsupported", what)
+    shape = ("batch", network.outputs)
+    return [
+        Port("logits", "float32", shape, "what the network says, as `predict` reads it"),
+        Port(ANSWERS[task][0], "float32", shape, "the answer: calibrated where it is a probability"),
+    ]
+
+
+def feed(
+    inputs: list[Port], batch: Batch, shown: Mapping[str, Tensor] | None = None
+) -> dict[str, NDArray[Any]]:
+    """{input: its array} of a batch on the CPU. `shown`: as `Network.forward` takes `present`."""
+    present, found = batch.present if shown is None else shown, {}
+    for port in inputs:
+        modality, _, part = port.name.partition("_")
+        source = {"": batch.inputs, "length": batch.lengths, "present": present}[part][modality]
+        if modality == "image" and source.ndim == 4:
+            source = source.permute(0, 2, 3, 1)
+        found[port.name] = np.ascontiguousarray(source.numpy().astype(port.dtype))
+    return found
+
+
+class Graph(nn.Module):
+    """The network with arrays for arguments, in the order of its ports."""
+
+    def __init__(
+        self, network: Network, inputs: list[Port], backbones: Backbones, *, task: str, decoding: Decoding
+    ) -> None:
+        super().__init__()
+        self.network, self.inputs = network, inputs
+        self.backbones = nn.ModuleDict(dict(inside(backbones)))
+        self.answer, self.decoding = ANSWERS[task][1], decoding
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        """→ both outputs, (B, K) each."""
+        given = {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
+        inputs, lengths, present = {}, {}, {}
+        for m in self.network.modalities:
+            here = given[f"{m}_present"]
+            length = given.get(f"{m}_length", torch.ones_like(here, dtype=torch.int64))
+            present[m] = here & (length > 0)
+            lengths[m] = length.clamp(min=1)  # of nothing, a mean might be none
+            inputs[m] = given[m].permute(0, 3, 1, 2) if given[m].ndim == 4 else given[m]
+            if m in self.backbones:
+                inputs[m] = self.backbones[m](inputs[m], lengths[m]).pooled.float()
+        some = next(iter(present.values()))
+        logits = self.network(Batch(inputs, lengths, present, some, some, frozenset())).logits
+        return logits, self.answer(logits, self.decoding)
+
+
+def to_onnx(
+    network: Network, facts: Facts, *, task: str, decoding: Decoding, backbones: Backbones = NONE
+) -> bytes:
+    """The graph of a network on the CPU in evaluation mode, with its frozen backbones but that of sound.
+
+    Raises InvalidError `export-unsupported` for what ONNX has no words for, naming it.
+    """
+    inputs, outs = ports(network, facts, backbones), outputs(network, task)
+    graph = Graph(network, inputs, backbones, task=task, decoding=decoding).eval()
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        for kind in _KNOWN:
+            warnings.simplefilter("ignore", kind)
+        try:
+            torch.onnx.export(
+                graph,
+                tuple(_example(port) for port in inputs),
+                out,  # type: ignore[arg-type]  # a file, where a path may stand, too
+                input_names=[port.name for port in inputs],
+                output_names=[port.name for port in outs],
+                dynamic_axes={port.name: port.dynamic() for port in (*inputs, *outs)},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            parts = ", ".join(f"{m} {type(net).__name__}" for m, net in network.encoders.items())
+            parts = f"{parts} and fusion {type(network.fusion).__name__}"
+            what = f"the exporter cannot read this network of {parts}: {str(error).strip().splitlines()[0]}"
+            raise InvalidError("export-unsupported", what) from None
+    return out.getvalue()
+
+
+def _example(port: Port) -> Tensor:
+    """An input of the right shape; what is traced depends on no value."""
+    size, steps = TRACED
+    shape = [size if axis == "batch" else steps if isinstance(axis, str) else axis for axis in port.shape]
+    value = steps if port.name.endswith("_length") else 1
+    return torch.full(shape, value, dtype=getattr(torch, port.dtype))

@@ -1,0 +1,97 @@
+"""An ONNX file's bytes: run by ONNX Runtime, or rewritten with weights of 8 bits."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpipe import batches
+from mmpipe.errors import NotFoundError
+from mmpipe.metrics import Floats
+from mmpipe.model import graph
+from mmpipe.model.graph import Port
+
+EIGHT_BITS = ["Conv", "Gather", "Gemm", "MatMul"]
+"""Convolutions, tables of token vectors, linear layers and attention; ONNX Runtime has no 8-bit GRU."""
+
+
+class Session:
+    """A graph that runs on the CPU. `inputs`: as `graph.ports` says."""
+
+    def __init__(self, data: bytes, inputs: list[Port], *, threads: int) -> None:
+        """Raises NotFoundError `library-missing` without ONNX Runtime."""
+        runtime = _runtime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        self.inputs = inputs
+        self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def run(self, arrays: dict[str, Any]) -> list[Any]:
+        """Both outputs, (B, K) each. `arrays`: {input: its array}."""
+        found: list[Any] = self._session.run(None, arrays)
+        return found
+
+    def logits(
+        self, dataset: batches.Dataset, subsets: Sequence[str], *, batch_size: int
+    ) -> dict[str, Floats]:
+        """{subset: (N, K)}, as `evaluate.logits` has them of the network."""
+        found: dict[str, list[Any]] = {subset: [] for subset in subsets}
+        for rows in batches.chunks(np.arange(len(dataset)), batch_size):
+            batch = dataset.batch(rows)
+            for subset, parts in found.items():
+                shown = {m: here & (m in subset.split("+")) for m, here in batch.present.items()}
+                parts.append(self.run(graph.feed(self.inputs, batch, shown))[0])
+        return {subset: np.concatenate(parts).astype(np.float64) for subset, parts in found.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that made and checked a file."""
+    import onnx
+
+    return {"onnx": onnx.__version__, "onnxruntime": _runtime().__version__}
+
+
+def in_8_bits(data: bytes) -> bytes:
+    """The same graph with weights as whole numbers, a scale a channel; inputs are quantised as they come.
+
+    (Dynamic quantisation: nothing is calibrated.)
+    """
+    _runtime()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        before, ready, after = (Path(folder) / name for name in ("before", "ready", "after"))
+        before.write_bytes(data)
+        quant_pre_process(before, ready, skip_symbolic_shape=True)
+        quantize_dynamic(
+            ready, after, op_types_to_quantize=EIGHT_BITS, per_channel=True, weight_type=QuantType.QUInt8
+        )
+        return after.read_bytes()
+
+
+def _runtime() -> Any:
+    try:
+        import onnx  # noqa: F401  (what quantises and torch's exporter need it)
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        what = f"an ONNX file needs {error.name}, which is not installed"
+        raise NotFoundError("library-missing", what, fix="pip install 'mmpipe[onnx]'") from None
+    return onnxruntime
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice that ONNX Runtime logs at the root."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,310 @@
+"""ONNX files against the networks that they were made of, and what the command says of them."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import test_trial
+import tiny_bundle
+import tiny_frozen
+import tiny_weights
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mmpipe import batches, evaluate, export, paths, schema, tables
+from mmpipe.cli import app
+from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.export import Asked
+from mmpipe.metrics import softmax
+from mmpipe.model import graph
+from mmpipe.model.fusion import FUSIONS
+from mmpipe.model.fusions.opinions import Average
+from mmpipe.model.network import build_model
+from mmpipe.onnx_file import Session, in_8_bits
+from mmpipe.predict import load
+from mmpipe.tasks.task import Decoding
+
+FACTS = {"audio": {"shape": [-1, 8]}, "image": {"shape": [15, 15, 3]}, "text": {"shape": [-1]}}
+SMALL = {"classes": 3, "dim": 8, "dropout": 0.1, "vocab_size": 40, "n_mels": 8}
+SUBSETS = ["audio", "audio+image+text", "image+text", "text", ""]
+DECODING = Decoding(["a", "b", "c"], 1.7)
+ENCODERS = [("cnn", "gru", "crnn"), ("resnet", "transformer", "cnn")]
+
+
+def network(**arguments):
+    """With weights that are far from the start, so that every input tells."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    made = build_model(**{"modalities": list(schema.MODALITIES), **SMALL, **arguments}).eval()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, 0, 0.3)
+    made.trust.copy_(torch.linspace(0.3, 1, len(made.trust)))
+    return made
+
+
+def samples(seed=0, n=23, facts=FACTS):
+    """Lengths from 1 on; of each modality some are absent, and one sample has none."""
+    rng = np.random.default_rng(seed)
+    make = {
+        "audio": lambda: rng.normal(0, 1, (rng.integers(1, 70), 8)).astype(np.float16),
+        "image": lambda: rng.integers(0, 256, facts["image"]["shape"]).astype(np.uint8),
+        "text": lambda: rng.integers(1, 40, rng.integers(1, 30)).astype(np.int32),
+    }
+    arrays = {m: [made() if i and rng.random() < 0.7 else None for i in range(n)] for m, made in make.items()}
+    return batches.from_arrays([str(i) for i in range(n)], arrays, {m: facts[m]["shape"] for m in arrays})
+
+
+def assert_alike(net, session, some, subsets=SUBSETS):
+    """Of every subset, in batches of other sizes than the one that was traced."""
+    wanted = evaluate.logits(net, some, subsets, batch_size=len(some))
+    for size in (1, 7):
+        found = session.logits(some, subsets, batch_size=size)
+        for subset in subsets:
+            scale = max(1, abs(wanted[subset]).max())
+            np.testing.assert_allclose(found[subset], wanted[subset], atol=2e-5 * scale, rtol=0)
+
+
+@pytest.mark.parametrize("encoders", ENCODERS, ids="-".join)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_and_encoder_says_the_same(fusion, encoders):
+    image, text, audio = encoders
+    net = network(fusion=fusion, image=image, text=text, audio=audio)
+    data = graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
+    session = Session(data, graph.ports(net, FACTS), threads=1)
+    assert_alike(net, session, samples())
+    logits, chances = session.run(graph.feed(session.inputs, samples().batch(np.arange(23))))
+    np.testing.assert_allclose(chances, softmax(logits.astype(np.float64), 1.7), atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", schema.MODALITIES)
+def test_a_single_modality_needs_no_other(modality):
+    net = network(modalities=[modality])
+    data = graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
+    session = Session(data, graph.ports(net, FACTS), threads=1)
+    assert {port.name.split("_")[0] for port in session.inputs} == {modality}
+    some = samples()
+    only = batches.Dataset(some.ids, some.target, {modality: some.columns[modality]}, {})
+    assert_alike(net, session, only, [modality, ""])
+
+
+def test_pictures_of_other_sides():
+    facts = {**FACTS, "image": {"shape": [22, 22, 3]}}
+    for image in ("cnn", "resnet"):
+        net = network(image=image, fusion="attention")
+        data = graph.to_onnx(net, facts, task="classify", decoding=DECODING)
+        assert_alike(net, Session(data, graph.ports(net, facts), threads=1), samples(facts=facts))
+
+
+def test_what_stands_in_the_place_of_the_absent_never_counts():
+    net = network(fusion="attention")
+    session = Session(
+        graph.to_onnx(net, FACTS, task="classify", decoding=DECODING), graph.ports(net, FACTS), threads=1
+    )
+    batch = samples().batch(np.arange(23))
+    arrays = graph.feed(session.inputs, batch)
+    wanted = session.run(arrays)[0]
+    for m in schema.MODALITIES:
+        arrays[m][~arrays[f"{m}_present"]] = 7
+    np.testing.assert_array_equal(session.run(arrays)[0], wanted)
+    for m in schema.MODALITIES:  # and what is there does
+        changed = {**arrays, f"{m}_present": np.zeros(23, np.bool_)}
+        differs = (session.run(changed)[0] != wanted).any(1)
+        np.testing.assert_array_equal(differs, arrays[f"{m}_present"])
+
+
+def test_the_same_network_gives_the_same_bytes():
+    one, other = (graph.to_onnx(network(), FACTS, task="classify", decoding=DECODING) for _ in range(2))
+    assert one == other
+
+
+def test_eight_bits_are_close_and_smaller():
+    net = network(fusion="attention", text="transformer")
+    data = graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
+    small = in_8_bits(data)
+    assert len(small) < 0.9 * len(data)
+    ports, some = graph.ports(net, FACTS), samples()
+    before, after = (
+        Session(one, ports, threads=1).logits(some, ["audio+image+text"], batch_size=9)["audio+image+text"]
+        for one in (data, small)
+    )
+    off = abs(before - after).max() / abs(before).max()
+    assert 1e-6 < off < 0.1
+
+
+def test_a_backbone_that_was_trained_is_in_the_file():
+    nets = {"image": (tiny_frozen.VIT, 16), "text": (tiny_weights.TEXT, 0)}
+    for m, (blueprint, side) in nets.items():
+        facts = {**FACTS, "image": {"shape": [side, side, 3]}}
+        net = network(modalities=[m], backbones={m: blueprint}, **{m: "pretrained"})
+        data = graph.to_onnx(net, facts, task="classify", decoding=DECODING)
+        some = samples(facts=facts if side else FACTS)
+        only = batches.Dataset(some.ids, some.target, {m: some.columns[m]}, {})
+        assert_alike(net, Session(data, graph.ports(net, facts), threads=1), only, [m, ""])
+
+
+def test_a_frozen_backbone_is_in_the_file_but_that_of_sound(tmp_path):
+    tiny_frozen.write(tmp_path / "b")
+    told = export.export(load(tmp_path / "b", device="cpu"), tmp_path / "onnx", Asked(threads=1))
+    ports = {port["name"]: (port["dtype"], port["shape"]) for port in told["inputs"]}
+    assert ports["audio"] == ("float32", ("batch", 16)) and "audio_length" not in ports
+    assert ports["image"] == ("uint8", ("batch", 16, 16, 3))
+    assert ports["text"] == ("int64", ("batch", "tokens"))
+    assert told["compared"]["largest_difference"] < 1e-5 and told["compared"]["agreement"] == 1
+    assert (
+        told["bytes"]["file"]
+        > told["bytes"]["bundle"]
+        > 4
+        * sum(
+            weight.numel()
+            for net in load(tmp_path / "b").bundle.backbones.values()
+            for name, weight in net.state_dict().items()
+            if net.modality != "audio"
+        )
+    )
+
+
+def test_a_task_of_sequences_and_what_onnx_cannot_say_are_refused_by_name():
+    with pytest.raises(InvalidError, match=r"export-unsupported.*trained to transcribe"):
+        graph.to_onnx(network(), FACTS, task="transcribe", decoding=DECODING)
+
+    class Odd(Average):
+        def forward(self, opinions, weight):
+            return torch.linalg.svdvals(super().forward(opinions, weight)[:, None]).expand(-1, 3)
+
+    net = network(fusion="average")
+    net.fusion = Odd()
+    with pytest.raises(InvalidError, match=r"export-unsupported.*image ImageCNN.*fusion Odd"):
+        graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """{task: a workspace whose targets are what its model says of the samples}; their samples."""
+    found = {}
+    for task in tiny_bundle.TASKS:
+        root = tmp_path_factory.mktemp(task)
+        samples_of = tiny_bundle.write(root, task=task)
+        predictor = load(root / paths.BUNDLE, device="cpu")
+        cells = {}
+        for name, sample in samples_of.items():
+            said = predictor.bundle.task.cells(predictor.predict(**sample)).get("prediction")
+            cells[name] = said if said is None or isinstance(said, str) else repr(said)
+        rows = test_trial.sample_rows(root, samples_of, cells)
+        tables.write_rows(root / paths.SAMPLES, rows, schema.SAMPLES)
+        splits = tables.read_rows(root / paths.SPLITS, schema.SPLIT)
+        tables.write_rows(
+            root / paths.SPLITS, [row | {"target": cells[row["id"]]} for row in splits], schema.SPLIT
+        )
+        kind = predictor.bundle.task.kind
+        (root / paths.PARAMS).write_text(f"data: {{target: {kind}}}\nmodel: {{task: {task}}}\n")
+        found[task] = root, samples_of
+    return found
+
+
+def call(*arguments, status=0):
+    result = CliRunner().invoke(app, ["export", *arguments])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("task", tiny_bundle.TASKS)
+def test_the_command_writes_a_file_with_what_it_costs(made, tmp_path, monkeypatch, task):
+    root, _ = made[task]
+    monkeypatch.chdir(root)
+    splits = tables.read_rows(paths.SPLITS, schema.SPLIT)
+    count = sum(row["split"] == "test" for row in splits)
+    for kind in ("onnx", "int8"):
+        told = json.loads(call("--format", kind, "--into", str(tmp_path / kind), "--threads", "1", "--json"))
+        assert told == json.loads((tmp_path / kind / export.TOLD).read_bytes())
+        assert told["sha256"] == export.files.sha256((tmp_path / kind / export.FILE).read_bytes())
+        assert told["bytes"]["file"] == (tmp_path / kind / export.FILE).stat().st_size
+        assert told["compared"]["samples"] == told["figure"]["samples"] == count > 10
+        assert told["compared"]["test_split"] and all(one["file"] > 0 for one in told["latency_ms"])
+        figure, largest = told["figure"], told["compared"]["largest_difference"]
+        perfect = {"classify": 1, "multilabel": 1, "regress": 0}.get(task, figure["bundle"])
+        assert figure["bundle"] == pytest.approx(perfect, abs=1e-4)
+        assert figure["change"] == pytest.approx(figure["file"] - figure["bundle"], abs=2e-6)
+        assert figure["change_low"] <= figure["change"] <= figure["change_high"]
+        if kind == "onnx":
+            tied = 0.02 if task == "retrieve" else 1e-3  # several samples have the same text
+            assert largest < 1e-4 and abs(figure["change"]) < tied
+            assert told["compared"]["agreement"] == (1 if task in ("classify", "multilabel") else None)
+        else:
+            assert largest > 1e-4 and told["bytes"]["file"] < 0.95 * told["bytes"]["float32"]
+    predictor = load(paths.BUNDLE, device="cpu")
+    assert told["labels"] == predictor.bundle.labels and told["bundle_sha256"] == predictor.bundle.digest
+
+
+def test_a_file_that_loses_more_than_is_allowed_is_not_written(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made["regress"][0])
+    lost = json.loads(call("--format", "int8", "--into", str(tmp_path / "a"), "--json"))["figure"]
+    assert lost["name"] == "mae" and lost["change"] > 0.01  # the higher, the worse
+    few, many = lost["change"] - 0.005, lost["change"] + 0.005
+    said = call("--format", "int8", "--into", str(tmp_path / "b"), "--max-loss", str(few), status=5)
+    assert "export-worse" in said and not (tmp_path / "b").exists()
+    call("--format", "int8", "--into", str(tmp_path / "b"), "--max-loss", str(many))
+    assert (tmp_path / "b" / export.FILE).is_file()
+
+
+def test_a_trace_that_took_a_size_for_a_constant_is_refused(made, tmp_path):
+    class Sized(Average):
+        def forward(self, opinions, weight):
+            return super().forward(opinions, weight) * float(len(next(iter(opinions.values()))))
+
+    predictor = load(made["classify"][0] / paths.BUNDLE, device="cpu")
+    predictor.bundle.model.fusion = Sized()
+    with pytest.raises(InvalidError, match="export-differs"):
+        export.export(predictor, tmp_path / "onnx", Asked(threads=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_an_export_is_replaced(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made["classify"][0])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert "is no export" in call("--into", str(tmp_path / "mine"), status=2)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    assert "written: " in call("--into", str(tmp_path / "new"))
+    assert "written: " in call("--into", str(tmp_path / "new"), "--format", "int8")
+    assert json.loads((tmp_path / "new" / export.TOLD).read_bytes())["format"] == "int8"
+
+
+def test_without_a_workspace_of_its_task_samples_are_generated(made, tmp_path, monkeypatch):
+    root = made["classify"][0]
+    monkeypatch.chdir(made["regress"][0])
+    said = call(str(root / paths.BUNDLE), "--into", str(tmp_path / "a"))
+    assert "on 48 generated samples" in said and "is not known" in said
+    assert json.loads((tmp_path / "a" / export.TOLD).read_bytes())["figure"] is None
+    said = call(str(root / paths.BUNDLE), "--into", str(tmp_path / "b"), "--max-loss", "1", status=2)
+    assert "--max-loss needs the test split" in said
+
+
+def test_without_onnx_runtime_it_says_what_to_install(made, tmp_path, monkeypatch):
+    predictor = load(made["classify"][0] / paths.BUNDLE, device="cpu")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(NotFoundError, match=r"library-missing.*mmpipe\[onnx\]"):
+        export.export(predictor, tmp_path / "onnx", Asked())
+
+
+def test_the_example_of_the_documentation_says_what_the_bundle_says(made, repository, tmp_path):
+    root, samples_of = made["classify"]
+    picture = next(one["image"] for one in samples_of.values() if "image" in one)
+    predictor = load(root / paths.BUNDLE, device="cpu")
+    export.export(predictor, tmp_path / "models/onnx", Asked(threads=1))
+    shutil.copy(picture, tmp_path / "cat.png")
+    [code] = re.findall(r"```python\n(.*?)```", (repository / "docs/export.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"{code}\nimport sys\nassert 'torch' not in sys.modules"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = predictor.predict(image=picture, text="a small cat")
+    label, chance = done.stdout.rsplit(maxsplit=1)
+    assert label == wanted.label and float(chance) == pytest.approx(wanted.confidence, abs=2e-4)
