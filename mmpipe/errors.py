@@ -84,6 +84,8 @@ FIXES: dict[str, str] = {
     "index-foreign": "make it anew with this model, or give --model the one that made it",
     "train-not-finite": "lower train.lr",
     "budget-exceeded": "lower model.dim or choose smaller encoders, or raise train.budget",
+    "sweep-space": "write KEY=LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or KEY=VALUE,VALUE",
+    "sweep-differs": "give the same options as when it was begun, or another --name",
     # models by tag
     "tag-name": "write NAME@vX.Y.Z, NAME@latest or NAME#STAGE, as in fusion@v1.2.0 or fusion#prod",
     "tag-missing": "list the versions with `mmpipe models`",

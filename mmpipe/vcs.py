@@ -84,11 +84,15 @@ def run(
 
 @contextmanager
 def dvc_lines(
-    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    ask: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Iterator[str]]:
     """What DVC and its stages print, a line at a time while they run; all of them end with the context.
 
-    Behind the last line comes MmpipeError (`command-failed`) where the exit status is not 0.
+    `ask`: by which signal they are asked to; on SIGINT, DVC waits for its stage and cleans up. Behind
+    the last line comes MmpipeError (`command-failed`) where the exit status is not 0.
     """
     with subprocess.Popen(
         [sys.executable, "-c", _BOUND, "dvc", *arguments],
@@ -105,7 +109,7 @@ def dvc_lines(
             yield _lines(process, " ".join(["dvc", *arguments[:3]]))
         finally:
             if process.returncode is None:
-                _end_group(process)
+                _end_group(process, ask)
 
 
 def _lines(process: subprocess.Popen[str], name: str) -> Iterator[str]:
@@ -119,9 +123,9 @@ def _lines(process: subprocess.Popen[str], name: str) -> Iterator[str]:
         raise MmpipeError("command-failed", f"ended with {code}: {words}", where=name)
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
-    """SIGTERM to all of it, and SIGKILL to what is left after some seconds."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def _end_group(process: subprocess.Popen[str], ask: signal.Signals) -> None:
+    """Ask all of it to end, and SIGKILL to what is left after some seconds."""
+    for number in (ask, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
