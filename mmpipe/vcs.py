@@ -14,11 +14,12 @@ from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
 PATIENCE_S = 10.0
 """For a program that was asked to end."""
 _BOUND = (
-    "import ctypes, runpy, sys\n"
+    "import ctypes, runpy, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` and nohup have it ignored
     "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)\n"  # PR_SET_PDEATHSIG, SIGTERM
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-"""Runs a module that ends when the process that started it does, even when that one is killed."""
+"""Runs a module that hears SIGINT, and ends when the process that started it does, even by a kill."""
 
 
 def git(*arguments: str, cwd: Path) -> str:

@@ -157,6 +157,7 @@ ONLY_IN = {
     "uvicorn": ("serve.*",),
     "python_multipart": ("serve.*",),
     "prometheus_client": ("serve.*",),
+    "pyaudio": ("media.microphone",),
     "optuna": ("sweep.study",),
     "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*", "sweep.search", "sweep.space"),
     "mmpipe.judging": ("params",),

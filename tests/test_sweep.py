@@ -22,14 +22,18 @@ if lr > 0.5:
 folder = pathlib.Path(".mmpipe/live/key/plots/metrics")
 folder.mkdir(parents=True)
 rows = ["step\\tval_loss_calibrated"]
-for epoch in range(3):
-    rows.append(f"{epoch}\\t{lr + 1 / (epoch + 1)}")
-    (folder / "val_loss_calibrated.tsv").write_text("\\n".join(rows))
-    print(f"epoch {epoch + 1}/3  train_loss 1.000", file=sys.stderr, flush=True)
-    while (how / "wait").exists() and epoch == 1:
-        (how / "waiting").touch()
-        time.sleep(0.05)
-    time.sleep(0.3 if lr > 0.1 else 0)  # to be stopped meanwhile
+try:
+    for epoch in range(3):
+        rows.append(f"{epoch}\\t{lr + 1 / (epoch + 1)}")
+        (folder / "val_loss_calibrated.tsv").write_text("\\n".join(rows))
+        print(f"epoch {epoch + 1}/3  train_loss 1.000", file=sys.stderr, flush=True)
+        while (how / "wait").exists() and epoch == 1:
+            (how / "waiting").touch()
+            time.sleep(0.05)
+        time.sleep(5 if lr > 0.1 else 0)  # to be stopped meanwhile
+except KeyboardInterrupt:
+    (how / "stopped").touch()
+    raise
 pathlib.Path("metrics").mkdir(exist_ok=True)
 pathlib.Path("metrics/train.json").write_text(json.dumps({"val_loss_calibrated": lr}))
 pathlib.Path("model.txt").write_text(str(lr))
@@ -107,9 +111,10 @@ def test_an_interrupted_sweep_goes_on_and_its_trials_are_experiments(toy):
 
 
 def test_a_bad_trial_is_stopped_and_one_that_cannot_be_trained_counts(toy):
-    workspace, _ = toy
+    workspace, how = toy
+    deaf = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")  # as with nohup, or `&` in a script
     choices = ("sweep", "--name", "few", "--seed", "6", "--set", "train.lr=0.01,0.2,0.9", "--startup", "1")
-    done = workspace.run("mmpipe", *choices, "--prune-after", "1", "--trials", "9")
+    done = workspace.run(*deaf, "mmpipe", *choices, "--prune-after", "1", "--trials", "9")
     lines = done.stdout.splitlines()
     assert re.fullmatch(
         r"trial 1/9  few-1  train.lr 0.01  val_loss_calibrated 0.0100  best 0.0100 few-1", lines[0]
@@ -120,7 +125,7 @@ def test_a_bad_trial_is_stopped_and_one_that_cannot_be_trained_counts(toy):
     )
     assert "train.lr 0.9  failed train-not-finite the loss is not finite" in failed
     assert "(1 complete, 1 pruned, 1 failed)" in lines[3] and "every combination has been tried" in lines
-    assert experiments(workspace) == ["few-1"]
+    assert experiments(workspace) == ["few-1"] and (how / "stopped").exists()
 
 
 def test_what_is_not_in_the_commit_is_asked_for_first(toy):
@@ -159,8 +164,8 @@ def test_trials_train_for_real(tmp_path):
     while not (unfinished := sorted(states.glob("*/state-*"))):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) and process.returncode == 130
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) and process.returncode == 143
     found = json.loads(workspace.run("mmpipe", *choices, "3").stdout)
     assert not unfinished[0].parent.exists()  # it went on from there
     assert found["metric"] == "val_loss_calibrated"
