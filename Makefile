@@ -12,7 +12,7 @@ setup: .venv/.ready  ## make .venv from constraints.txt
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stamps,sequence,serve,sign,s3,schedule,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stamps,sequence,serve,sign,s3,schedule,sweep,dev]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  echo 'opencv-python finds no libGL here: taking opencv-python-headless (the same cv2)'; \
 	  v=$$($(BIN)/python -m pip show opencv-python | sed -n 's/^Version: //p'); \

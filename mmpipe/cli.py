@@ -13,6 +13,7 @@ from mmpipe.commands import (  # noqa: F401
     schedule,
     search,
     serve,
+    sweep,
     workspace,
 )
 from mmpipe.commands.console import app

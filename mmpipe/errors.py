@@ -38,6 +38,8 @@ FIXES: dict[str, str] = {
     "audio-too-long": "cut the recording, or raise ingest.max_duration_s",
     "audio-not-finite": "export the recording again: it holds NaN, infinite or far too large samples",
     "audio-bad-header": "export the recording with 1 to 8 channels at 1,000 to 384,000 Hz",
+    "microphone-missing": "name one of these with --device, or plug one in",
+    "microphone-failed": "see that no other program has it, and that it is not muted or unplugged",
     "text-encoding": "save the text as UTF-8",
     "text-control": "remove the NUL or surrogate characters",
     "text-too-long": "shorten the text, or raise ingest.max_text_chars",
@@ -87,6 +89,8 @@ FIXES: dict[str, str] = {
     "export-unsupported": "serve the bundle itself: docs/serving.md",
     "export-worse": "take --format onnx, or allow more with --max-loss",
     "budget-exceeded": "lower model.dim or choose smaller encoders, or raise train.budget",
+    "sweep-space": "write KEY=LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or KEY=VALUE,VALUE",
+    "sweep-differs": "give the same options as when it was begun, or another --name",
     # models by tag
     "tag-name": "write NAME@vX.Y.Z, NAME@latest or NAME#STAGE, as in fusion@v1.2.0 or fusion#prod",
     "tag-missing": "list the versions with `mmpipe models`",

@@ -14,11 +14,12 @@ from mmpipe.errors import MmpipeError, NotFoundError, TemporaryError
 PATIENCE_S = 10.0
 """For a program that was asked to end."""
 _BOUND = (
-    "import ctypes, runpy, sys\n"
+    "import ctypes, runpy, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` and nohup have it ignored
     "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)\n"  # PR_SET_PDEATHSIG, SIGTERM
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-"""Runs a module that ends when the process that started it does, even when that one is killed."""
+"""Runs a module that hears SIGINT, and ends when the process that started it does, even by a kill."""
 
 
 def git(*arguments: str, cwd: Path) -> str:
@@ -84,11 +85,15 @@ def run(
 
 @contextmanager
 def dvc_lines(
-    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    ask: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Iterator[str]]:
     """What DVC and its stages print, a line at a time while they run; all of them end with the context.
 
-    Behind the last line comes MmpipeError (`command-failed`) where the exit status is not 0.
+    `ask`: by which signal they are asked to; on SIGINT, DVC waits for its stage and cleans up. Behind
+    the last line comes MmpipeError (`command-failed`) where the exit status is not 0.
     """
     with subprocess.Popen(
         [sys.executable, "-c", _BOUND, "dvc", *arguments],
@@ -105,7 +110,7 @@ def dvc_lines(
             yield _lines(process, " ".join(["dvc", *arguments[:3]]))
         finally:
             if process.returncode is None:
-                _end_group(process)
+                _end_group(process, ask)
 
 
 def _lines(process: subprocess.Popen[str], name: str) -> Iterator[str]:
@@ -119,9 +124,9 @@ def _lines(process: subprocess.Popen[str], name: str) -> Iterator[str]:
         raise MmpipeError("command-failed", f"ended with {code}: {words}", where=name)
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
-    """SIGTERM to all of it, and SIGKILL to what is left after some seconds."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def _end_group(process: subprocess.Popen[str], ask: signal.Signals) -> None:
+    """Ask all of it to end, and SIGKILL to what is left after some seconds."""
+    for number in (ask, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):

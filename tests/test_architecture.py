@@ -123,7 +123,7 @@ LAYERS = {
         "serve.*",
         "trial",
     ),
-    7: ("init", "reproduce.*", "retrain.*", "stages.*"),
+    7: ("init", "reproduce.*", "retrain.*", "stages.*", "sweep.*"),
     8: ("cli", "commands.*"),
 }
 """A module imports only from its own layer and below. A plain name goes before one with a star."""
@@ -167,7 +167,9 @@ ONLY_IN = {
     "uvicorn": ("serve.*",),
     "python_multipart": ("serve.*",),
     "prometheus_client": ("serve.*",),
-    "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*"),
+    "pyaudio": ("media.microphone",),
+    "optuna": ("sweep.study",),
+    "mmpipe.params": ("stages.*", "commands.*", "init", "retrain.*", "sweep.search", "sweep.space"),
     "mmpipe.judging": ("params",),
     "mmpipe.sense": ("params",),
     "mmpipe.modalities": ("params",),

@@ -1,5 +1,10 @@
 """The command `predict`: one sample, or a table of them."""
 
+import math
+import re
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +17,17 @@ from mmpipe.paths import BUNDLE, PARAMS
 if TYPE_CHECKING:
     from mmpipe.predict import Predictor, Sample
 
+SHORTEST_S, LONGEST_S = 0.1, 600.0
+"""Of a recording with the microphone."""
+
 
 @command("""
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
     mmpipe predict --image cat.jpg --text "a small cat" --explain
     mmpipe predict --image cat.jpg --text "a small cat" --saliency cat.html
+    mmpipe predict --microphone 5s
+    mmpipe predict --microphone 2.5s --device "USB Audio" --image cat.jpg
     mmpipe predict --text "a small cat" --model fusion#prod --from /srv/models.git
     mmpipe predict rows.csv -o predictions.parquet
     mmpipe predict rows.csv -o predictions.csv --column image=photo --column text=caption
@@ -27,6 +37,12 @@ def predict(  # noqa: PLR0913 (the options of one command)
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
+    microphone: Annotated[
+        str | None, typer.Option(help="Record now, for so long: 5s, 0.5s, 1min.", metavar="DURATION")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of --microphone: its name, a part of it, or its number.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The folder of a bundle, or a version such as fusion#prod, which is pulled.")
     ] = str(BUNDLE),
@@ -51,25 +67,26 @@ def predict(  # noqa: PLR0913 (the options of one command)
     as_json: Json = False,
 ) -> None:
     """Predict one sample, of any modalities, or a table."""
-    given = [
-        name
-        for name, value in (("--image", image), ("--text", text), ("--audio", audio))
-        if value is not None
-    ]
+    sound = {"--audio": audio, "--microphone": microphone}
+    given = [name for name, value in {"--image": image, "--text": text, **sound}.items() if value is not None]
     if (table is None) != (output is None) or (table is None) == (not given):
-        what = "give either --image, --text and --audio as far as there are such, or a TABLE with -o FILE"
+        what = "give either --image, --text and a sound as far as there are such, or a TABLE with -o FILE"
         raise UsageError("usage", what)
     if table is not None and (explain or saliency):
         option = "--explain" if explain else "--saliency"
         raise UsageError("usage", f"{option} is for one sample, not for a table")
+    if (audio is not None and microphone is not None) or (device is not None and microphone is None):
+        raise UsageError("usage", "--microphone stands in the place of --audio, and --device goes with it")
     if table is not None and output is not None:
         _predict_table((model, source), table, output, column or [], as_json=as_json)
         return
+    seconds = None if microphone is None else _seconds(microphone)
     from mmpipe.predict import Sample, load
 
     predictor = load(model, source=source, device="cpu" if saliency else None)
+    heard = None if seconds is None else _record(seconds, device, predictor.modalities)
     ask = predictor.explain if explain else predictor.predict
-    found = ask(image=image, text=text, audio=audio)
+    found = ask(image=image, text=text, audio=heard or audio)
     if as_json:
         print_json(vars(found))
     else:
@@ -78,7 +95,7 @@ def predict(  # noqa: PLR0913 (the options of one command)
         share = predictor.bundle.task.kind != "number"
         print_lines(_shares(vars(found), share=share) if explain else [])
     if saliency is not None:
-        _draw(predictor, Sample(image, text, audio), saliency)
+        _draw(predictor, Sample(image, text, heard or audio), saliency)
 
 
 def _draw(predictor: "Predictor", sample: "Sample", page: Path) -> None:
@@ -88,6 +105,48 @@ def _draw(predictor: "Predictor", sample: "Sample", page: Path) -> None:
 
     shown = of_sample(predictor, "the sample", sample.text, predictor.features(sample))
     files.write_bytes(page, pages.render("sample.html.j2", items=[shown], model=predictor.name).encode())
+
+
+def _seconds(given: str) -> float:
+    """`5s`, `5`, `500ms` or `1min`, in seconds."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(ms|s|min|)", given.strip())
+    seconds = float(found[1]) * {"ms": 0.001, "min": 60.0}.get(found[2], 1.0) if found else 0.0
+    if not SHORTEST_S <= seconds <= LONGEST_S:
+        what = f"--microphone takes a duration from {SHORTEST_S:g}s to {LONGEST_S:g}s, as 5s, not {given!r}"
+        raise UsageError("usage", what)
+    return seconds
+
+
+def _record(seconds: float, device: str | None, modalities: Sequence[str]) -> bytes:
+    """What the microphone hears, as the bytes of a file; on stderr the level, and what is odd about it."""
+    if "audio" not in modalities:
+        what = f"the model takes {', '.join(modalities)}, and no sound"
+        raise UsageError("usage", what, fix="leave out --microphone")
+    from mmpipe.media import audio, microphone
+
+    def begin(found: microphone.Device) -> None:
+        print_lines([f"recording {seconds:g} s from {found.name!r}, {found.sample_rate:,} Hz"], err=True)
+
+    recording = microphone.record(seconds, device=device, begin=begin, watch=partial(_level, seconds))
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
+    facts = audio.inspect(recording.wav)
+    odd = [*facts.warnings, *([f"audio: {recording.gaps} gaps"] if recording.gaps else [])]
+    told = f"recorded {facts.duration_s:g} s, peak {_decibels(facts.peak)}"
+    print_lines(["; ".join([told, *odd])], err=True)
+    return recording.wav
+
+
+def _level(total: float, seconds: float, peak: float) -> None:
+    """On a terminal: how long it has been, and how loud it is, from -60 dB to full scale."""
+    if sys.stderr.isatty():
+        loud = max(0, min(30, round(30 + 10 * math.log10(max(peak, 1e-9)))))
+        line = f"\r\x1b[K{seconds:5.1f} of {total:g} s  [{'#' * loud:30}] {_decibels(peak)}"
+        typer.echo(line, err=True, nl=False)
+
+
+def _decibels(peak: float) -> str:
+    return f"{20 * math.log10(peak):.0f} dB" if peak > 0 else "none"
 
 
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
@@ -105,8 +164,6 @@ def _predict_table(
     model: tuple[str, str | None], table: Path, output: Path, column: list[str], *, as_json: bool
 ) -> None:
     columns = _columns(column)
-    from functools import partial
-
     from mmpipe.predict import load
     from mmpipe.predict_table import predict_table
     from mmpipe.progress import bar

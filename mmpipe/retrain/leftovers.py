@@ -14,7 +14,7 @@ PATIENCE_S = 3.0
 
 def remove(folder: Path, metadata: Path) -> list[str]:
     """Remove a run's worktree; `metadata`: of git's worktrees. Says what else was there."""
-    said = _end(folder)
+    said = end(folder)
     for notes in metadata.glob("*") if metadata.is_dir() else ():
         if _leads_to(notes) == folder:
             shutil.rmtree(notes, ignore_errors=True)
@@ -24,7 +24,8 @@ def remove(folder: Path, metadata: Path) -> list[str]:
     return said
 
 
-def _end(folder: Path) -> list[str]:
+def end(folder: Path) -> list[str]:
+    """Wait for the processes of a dead run's folder, then kill those that are left; say how many."""
     until = time.monotonic() + PATIENCE_S
     found = marked(MARK, str(folder))
     while marked(MARK, str(folder)) and time.monotonic() < until:

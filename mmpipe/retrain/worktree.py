@@ -65,7 +65,7 @@ def prepare(workspace: Path, commit: str = "HEAD") -> Worktree:
         undo.callback(remove, tree)
         add = ("worktree", "add", "--quiet", "--detach", "--force")  # git may know one that is gone
         vcs.git(*_QUIET, *add, str(folder), pinned, cwd=top)
-        _set_up(tree)
+        furnish(workspace, tree.root, workspace / RUNS / "shared")
         undo.pop_all()
     return tree
 
@@ -109,29 +109,33 @@ def _locate(workspace: Path) -> tuple[Path, str]:
     return top, vcs.git("rev-parse", "--show-prefix", cwd=workspace).strip().strip("/")
 
 
-def _set_up(tree: Worktree) -> None:
-    if not (tree.root / paths.PIPELINE).is_file() or not (tree.root / ".dvc").is_dir():
-        what = f"commit {tree.commit[:12]} has no {paths.PIPELINE} or no .dvc here"
-        raise NotFoundError("workspace", what, where=str(tree.workspace), fix="git add -A && git commit")
-    _check_raw(tree)
-    write_bytes(tree.root / ".dvc/config.local", dvc_config.render(tree.workspace, tree.root).encode())
-    private = tree.root / paths.PRIVATE
+def furnish(workspace: Path, root: Path, own: Path) -> None:
+    """Let the checkout at `root` share DVC's cache and the feature store with its `workspace`.
+
+    `own`: the folder with the rest of its `.mmpipe`, which no other checkout writes to at that time. Raises
+    NotFoundError `workspace` where the commit has no pipeline, InvalidError `raw-untracked`.
+    """
+    if not (root / paths.PIPELINE).is_file() or not (root / ".dvc").is_dir():
+        what = f"its commit has no {paths.PIPELINE} or no .dvc"
+        raise NotFoundError("workspace", what, where=str(workspace), fix="git add -A && git commit")
+    _check_raw(workspace, root)
+    write_bytes(root / ".dvc/config.local", dvc_config.render(workspace, root).encode())
+    private = root / paths.PRIVATE
     private.mkdir()
-    for names, place in ((_COMMON, paths.PRIVATE), (_OWN, RUNS / "shared")):
+    for names, place in ((_COMMON, workspace / paths.PRIVATE), (_OWN, own)):
         for name in names:
-            shared = tree.workspace / place / name
-            shared.mkdir(parents=True, exist_ok=True)
-            (private / name).symlink_to(shared)
+            (place / name).mkdir(parents=True, exist_ok=True)
+            (private / name).symlink_to(place / name)
 
 
-def _check_raw(tree: Worktree) -> None:
+def _check_raw(workspace: Path, root: Path) -> None:
     """Raw data that no commit knows would be missing here, silently."""
-    if (tree.root / f"{paths.RAW}.dvc").is_file() or _raw_files(tree.root):
+    if (root / f"{paths.RAW}.dvc").is_file() or _raw_files(root):
         return
-    there = [path for path in _raw_files(tree.workspace) if path.suffix != ".dvc"]
+    there = [path for path in _raw_files(workspace) if path.suffix != ".dvc"]
     if there:
         what = f"holds {len(there)} files that neither git nor DVC tracks, {there[0].name!r} for one"
-        raise InvalidError("raw-untracked", what, where=str(tree.workspace / paths.RAW))
+        raise InvalidError("raw-untracked", what, where=str(workspace / paths.RAW))
 
 
 def _raw_files(root: Path) -> list[Path]:
