@@ -9,22 +9,17 @@ pretrained weights make them, which know of no fold. One thread each.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-BORROWED = ("corpus", "raw", "samples.parquet", "quarantine.parquet", "features/image", "features/audio")
-STAGES = (("split",), ("tokenizer",), ("extract", "text"), ("train",), ("evaluate",))
+import borrowing
 
 
 def main() -> None:
@@ -51,26 +46,8 @@ def main() -> None:
 def run(workspace: Path, scratch: Path, seed: int, fold: int, changes: list[str]) -> dict[str, Any]:
     """The metrics of one model."""
     folder = scratch / f"seed{seed}-fold{fold}"
-    yaml = YAML(typ="rt")
-    tree = yaml.load(workspace / "params.yaml")
-    ready = tree["text"].get("pretrained") is not None
-    for name in [*BORROWED, *(["tokenizer.json", "features/text"] if ready else [])]:
-        target = folder / "data" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(workspace / "data" / name)
-    fixed = [f"split.fold={fold}", f"train.seed={seed}", "train.threads=1"]
-    for change in [*fixed, *changes]:
-        key, value = change.split("=", 1)
-        section, name = key.split(".")
-        tree.setdefault(section, {})[name] = YAML(typ="safe").load(value)
-    yaml.dump(tree, folder / "params.yaml")
-    environment = {**os.environ, "MMPIPE_WORKERS": "1", "OMP_NUM_THREADS": "1"}
-    for stage, *arguments in [one for one in STAGES if not (ready and one[0] in ("tokenizer", "extract"))]:
-        command = [sys.executable, "-m", f"mmpipe.stages.{stage}", *arguments]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{command}: {done.stderr}")
-    found: dict[str, Any] = json.loads((folder / "metrics/evaluate.json").read_text())
+    borrowing.furnish(folder, workspace, [f"split.fold={fold}", f"train.seed={seed}", *changes])
+    found = borrowing.train(folder).found
     print(f"seed {seed} fold {fold}: {found['accuracy']:.3f}", file=sys.stderr)
     shutil.rmtree(folder)
     return found

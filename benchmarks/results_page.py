@@ -1,0 +1,175 @@
+"""docs/results.md: rows of finished trainings as tables, and what of the figures to beat is beaten."""
+
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmpipe import init, sense, trees
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+Row = dict[str, Any]
+HEAD = """# Results
+
+Every recipe with every fusion that makes sense for it. One command trains and another writes this page, from
+[results.jsonl](results.jsonl), a row a training; both go on where they were stopped:
+
+    python benchmarks/results.py --into DIR
+    python benchmarks/results.py --into DIR --write
+
+- Figures of the test split, mean ± sd over seeds. Seed s draws the first weights and everything random, and
+  tests on fold s of five; where the data have a split of their own, only the first.
+- *Against `concat`*: the difference on the same seeds and folds, so that the folds' own differences do not
+  count.
+- *Alone* is a model that was trained on this modality only; *the same model on …* is the fused model where a
+  sample has nothing else.
+- `objective` is `concat` with each modality's own loss (0.5), contrastive alignment (0.1), and all weights
+  learned.
+- `whole` is `concat` without modality dropout ([what that costs where modalities are missing](missing.md)).
+- All parameters but the fusion are the recipe's, chosen for its own: no other was tuned. CPU, one thread a
+  training, several at once on a busy machine, hence CPU seconds.
+"""
+MODALITIES = ("audio", "image", "text")
+WORDS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "mean_recall": "mean recall",
+    "recall_at_1": "R@1",
+    "recall_at_5": "R@5",
+    "recall_at_10": "R@10",
+    "median_rank": "median rank",
+}
+
+
+class Beat(NamedTuple):
+    """A figure to beat: its place in a row, its value, whose it is."""
+
+    place: str
+    value: float
+    whose: str
+
+
+RIDGE = "frozen EfficientNet-Lite0 to MiniLM by ridge regression, image to text"
+TO_BEAT = {
+    "dialogue": [Beat("figures.accuracy", 0.876, "a published CNN and LSTM side by side")],
+    "emoji": [Beat("figures.accuracy", 0.771, "classical models of picture and name")],
+    "retrieval": [
+        Beat(f"directions.image to text.recall_at_{k}", value, RIDGE)
+        for k, value in ((1, 0.185), (5, 0.435), (10, 0.524))
+    ],
+    "stamps": [Beat("figures.accuracy", 0.608, "classical models fused")],
+    "stamps-pretrained": [
+        Beat(
+            "figures.accuracy",
+            0.857,
+            "logistic regression on both frozen vectors, fitted on val, too",
+        )
+    ],
+}
+
+
+def render(rows: list[Row]) -> str:
+    """The page; recipes and variants in a fixed order, so that the same rows give the same page."""
+    dates = sorted({row["date"] for row in rows})
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    parts = [HEAD, f"{len(rows)} trainings, {when}.\n"]
+    for recipe in dict.fromkeys(row["recipe"] for row in sorted(rows, key=lambda row: row["recipe"])):
+        parts.append(section(recipe, [row for row in rows if row["recipe"] == recipe]))
+    return "\n".join(parts)
+
+
+def section(recipe: str, rows: list[Row]) -> str:
+    """One recipe: its variants, what is beaten, and its own page."""
+    says = init.template(f"recipes/{recipe}.yaml").splitlines()[0].removeprefix("# ")
+    lines = [f"## {recipe}", "", f"{says.split('. ')[0]}. [More](../recipes/{recipe}/RESULTS.md).", ""]
+    lines += table(rows)
+    if "directions" in rows[0]:
+        lines += ["", *directions(rows)]
+    lines += ["", *(verdict(beat, rows) for beat in TO_BEAT.get(recipe, []))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table(rows: list[Row]) -> list[str]:
+    """A row a variant, single modalities first."""
+    names = [name for name in sense.METRICS[rows[0]["task"]] if name in WORDS][:2]
+    single = [m for m in MODALITIES if any(m in row.get("subsets", {}) for row in rows)]
+    heads = ["", *(WORDS[name] for name in names), "against `concat`"]
+    heads += [f"the same model on {' / '.join(single)}"] if single else []
+    heads += ["parameters", "training, CPU s", "seeds"]
+    base = by_seed([row for row in rows if row["variant"] == "concat"], f"figures.{names[0]}")
+    cells = []
+    for variant, mine in variants(rows).items():
+        now = by_seed(mine, f"figures.{names[0]}")
+        gains = [now[seed] - base[seed] for seed in sorted(now) if seed in base]
+        cell = [variant if variant.endswith("alone") else f"`{variant}`"]
+        cell += [spread([of(row, f"figures.{name}") for row in mine]) for name in names]
+        cell += [spread(gains, sign=True) if gains and variant != "concat" else ""]
+        cell += [" / ".join(alone(mine, m, names[0]) for m in single)] if single else []
+        costs = [row["train_cpu_s"] for row in mine if row["train_cpu_s"] is not None]
+        cell += [f"{mine[0]['parameters']:,}", f"{statistics.mean(costs):.0f}" if costs else "not known"]
+        cells.append([*cell, str(len(mine))])
+    return grid(heads, cells)
+
+
+def directions(rows: list[Row]) -> list[str]:
+    """Of `retrieve`: how well each modality finds each other, by the recipe's own model."""
+    names = [name for name in WORDS if name in next(iter(rows[0]["directions"].values()))]
+    heads = ["query to answer", *(WORDS[name] for name in names), "candidates"]
+    cells = [
+        [
+            way,
+            *(spread([row["directions"][way][name] for row in rows]) for name in names),
+            " / ".join(sorted({str(row["directions"][way]["samples"]) for row in rows})),
+        ]
+        for way in rows[0]["directions"]
+    ]
+    return grid(heads, cells)
+
+
+def verdict(beat: Beat, rows: list[Row]) -> str:
+    """Whose mean is above the figure to beat, and whose is not."""
+    means = {
+        variant: statistics.mean(of(row, beat.place) for row in mine)
+        for variant, mine in variants(rows).items()
+        if not variant.endswith("alone")
+    }
+    above = [f"`{name}` ({mean:.3f})" for name, mean in means.items() if mean > beat.value]
+    below = [f"`{name}` ({mean:.3f})" for name, mean in means.items() if mean <= beat.value]
+    what = WORDS[beat.place.rsplit(".", 1)[1]]
+    told = [f"beaten on the mean by {', '.join(above)}"] if above else []
+    told += [f"{'not by' if above else '**not beaten**:'} {', '.join(below)}"] if below else []
+    return f"- To beat: {what} {beat.value:.3f} ({beat.whose}); {'; '.join(told)}."
+
+
+def variants(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows by variant, single modalities first, then in the order of `results.VARIANTS`."""
+    order = ("concat", "gated", "attention", "lowrank", "weighted", "stacking", "objective", "whole")
+    names = {row["variant"] for row in rows}
+    single = sorted(name for name in names if name not in order)
+    return {
+        name: sorted((row for row in rows if row["variant"] == name), key=lambda row: row["seed"])
+        for name in [*single, *(name for name in order if name in names)]
+    }
+
+
+def by_seed(rows: list[Row], place: str) -> dict[int, float]:
+    return {row["seed"]: of(row, place) for row in rows}
+
+
+def of(row: Row, place: str) -> float:
+    return float(trees.flat(row)[place])
+
+
+def alone(rows: list[Row], modality: str, name: str) -> str:
+    """The mean of a fused model on one modality; nothing where that is all it has."""
+    found = [row["subsets"][modality][name] for row in rows if modality in row["subsets"]]
+    return f"{statistics.mean(found):.3f}" if found and len(rows[0]["subsets"]) > 1 else "–"
+
+
+def spread(values: list[float], *, sign: bool = False) -> str:
+    """Mean ± sd; of a single value no sd."""
+    mean = f"{statistics.mean(values):{'+' if sign else ''}.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def grid(heads: list[str], cells: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells)]
