@@ -13,6 +13,7 @@ from mmpipe.learning import Augment, Objective, Train
 from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
+from mmpipe.writing import Output
 from mmpipe.yaml_text import Key
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
@@ -57,8 +58,8 @@ class Data(Section):
     manifests: list[DataPath] = Field(default=["data/corpus/manifest.csv"], min_length=1)
     """CSV, JSONL, Parquet, or folders with a subfolder a class; below data/raw or data/corpus."""
     columns: Columns = Columns()
-    target: Literal["label", "labels", "number", "none"] = "label"
-    """What a target is: one label, labels (with separators, or a JSON list), a number, or there is none."""
+    target: Literal["label", "labels", "number", "text", "none"] = "label"
+    """What a target is: one label, labels (with separators, or a JSON list), a number, a text, or none."""
     separator: Annotated[str, Field(min_length=1, max_length=3)] = ";"
     """Between labels, where there are several in a cell."""
 
@@ -103,6 +104,8 @@ class Split(Section):
     """Pictures whose 64-bit perceptual hashes differ in at most so many bits share a group; -1 = any may."""
     group_identical_text: bool = True
     """Samples with the same text (case, space and punctuation apart) share a group."""
+    group_identical_target: bool = False
+    """The same of targets, where they are texts: no text of the test split is one that was learnt."""
 
     @model_validator(mode="after")
     def _leaves_samples(self) -> Self:
@@ -132,6 +135,7 @@ class Model(Section):
     """Of the weights of fusion `lowrank`."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads of fusion `attention`; they divide dim."""
+    output: Output = Output()
 
     @property
     def encoders(self) -> list[str]:

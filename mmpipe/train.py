@@ -220,7 +220,8 @@ class _Training:
     def _loss(self, batch: batches.Batch) -> Tensor:
         settings = self.settings
         batch = augment.apply(batch, self.augmentation)
-        present = augment.drop_modalities(batch.present, settings.modality_dropout)
+        hidden = 0.0 if self.network.task.needs else settings.modality_dropout
+        present = augment.drop_modalities(batch.present, hidden)
         with self.machine.autocast():
             encoded = self.network.encode(batch)
             output = self.network.decode(encoded, present)

@@ -28,6 +28,7 @@ LAYERS = {
         "tags",
         "trees",
         "worker",
+        "writing",
         "yaml_text",
     ),
     2: (

@@ -17,7 +17,7 @@ from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages import code
 from mmpipe.stages.job import ELSEWHERE
-from mmpipe.tasks.task import names
+from mmpipe.tasks.task import Writing, names
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -335,10 +335,10 @@ def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, mo
     assert network.task.chooses in progress.history[0]
     machine = runtime.select(precision="fp32", threads=1)
     validation.fit_trust(network, data[1], machine)
-    decoding = network.task.fit(validation.score(network, data[1], machine), coding)
+    decoding = network.task.fit(validation.score(network, data[1], machine), coding, Writing())
     assert network.task.contradiction(decoding, outputs=width) == ""
     nobody = validation.score(network, batches.load(FEATURES, paths.SPLITS, "nothing"), machine)
-    assert network.task.contradiction(network.task.fit(nobody, coding), outputs=width) == ""
+    assert network.task.contradiction(network.task.fit(nobody, coding, Writing()), outputs=width) == ""
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regress"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmpipe import files, groups
 from mmpipe.corpora import apt, deb, package
 from mmpipe.corpora.stamps import COPYRIGHT, PACKAGE, STAMPS
-from mmpipe.transcripts.units import normalise
+from mmpipe.transcripts.form import normalise
 
 LANGUAGES = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")
 """Those that are spoken by hundreds of recordings."""

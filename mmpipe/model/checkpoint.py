@@ -1,5 +1,6 @@
 """A bundle and the network in it: weights as safetensors, the rest as JSON; never unpickles."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from tokenizers import Tokenizer
 from torch import nn
 
 from mmpipe import batches, bundle, files
@@ -23,6 +25,7 @@ from mmpipe.model.network import Network, build_model
 from mmpipe.model.pretrained import Backbone
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding, Task
+from mmpipe.transcripts.units import Units
 
 FORMAT = 1
 Net = TypeVar("Net", bound=nn.Module)
@@ -76,9 +79,9 @@ class Bundle:
     @property
     def coding(self) -> Coding:
         """How targets are numbers for it."""
-        facts = {
-            name: self.decoding.facts[name] for name in ("mean", "deviation") if name in self.decoding.facts
-        }
+        told = self.decoding.facts
+        facts: dict[str, Any] = {name: told[name] for name in ("mean", "deviation") if name in told}
+        facts |= {"units": Units.from_json(json.dumps(told["units"]))} if self.task.kind == "text" else {}
         return Coding(self.task.kind, tuple(self.labels), **facts)
 
     @property
@@ -89,6 +92,16 @@ class Bundle:
             for m, net in self.backbones.items()
         }
         return {**self.features, **vectors}
+
+    def words(self, tokens: Sequence[NDArray[Any] | None]) -> list[str]:
+        """What each sample's text says, of a model that reads it as words, as far as it does; else nothing.
+
+        `tokens`: the text as a feature, None where it is absent.
+        """
+        if self.tokenizer is None or self.config["architecture"].get("text") != "words":
+            return []
+        ids = [[] if one is None else one.tolist() for one in tokens]
+        return [words.strip() for words in Tokenizer.from_str(self.tokenizer).decode_batch(ids)]
 
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]

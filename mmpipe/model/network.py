@@ -53,13 +53,16 @@ class Network(nn.Module):
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """{modality: zeros where absent}. The costly part, once for any number of subsets.
 
-        Sequences have no step unless the fusion reads them.
+        Sequences have no step unless the fusion or the task's head reads them.
         """
         return {m: self._encode(m, batch) for m in self.encoders}
 
     def decode(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Output:
         """What the modalities that `present` marks say together. `present`: {modality: bool (B,)}."""
         weight = self._weights(present)
+        if self.task.sequences:
+            read: Output = self.head(encoded, weight)
+            return read
         pooled = {m: one.pooled for m, one in encoded.items()}
         if self.fusion.level == "model":
             opinions: dict[str, Tensor] = self.head.opinions(pooled)  # type: ignore[operator]  # of heads that fuse
@@ -97,8 +100,8 @@ class Network(nn.Module):
         return Encoded(*(part.new_zeros(len(x), *part.shape[1:]).index_copy(0, rows, part) for part in some))
 
     def _kept(self, encoded: Encoded) -> Encoded:
-        """Without the sequence where the fusion does not read it."""
-        if self.fusion.sequences:
+        """Without the sequence where nobody reads it."""
+        if self.fusion.sequences or self.task.sequences:
             return encoded
         return encoded._replace(sequence=encoded.sequence[:, :0], mask=encoded.mask[:, :0])
 

@@ -22,7 +22,7 @@ from mmpipe.stages import backbones, pretrained
 from mmpipe.stages.job import Data, Job
 from mmpipe.stages.process import run
 from mmpipe.targets import Coding
-from mmpipe.tasks.task import Decoding
+from mmpipe.tasks.task import Decoding, Writing
 from mmpipe.tasks.task import load as load_task
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
@@ -42,7 +42,8 @@ def main() -> None:
     on = params.train
     machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
     task = load_task(params.model.task)
-    coding = batches.fit_coding(paths.SPLITS, task.kind)
+    text = params.model.output
+    coding = batches.fit_coding(paths.SPLITS, task.kind, pieces=text.units, most=text.max_units)
     data = _data(coding, [m for m in MODALITIES if getattr(params.model, m) != "none"])
     architecture = _architecture(params, data[0], task.outputs(coding, dim=params.model.dim))
     provenance = _provenance(params, machine)
@@ -122,7 +123,7 @@ def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict
     folds = [] if network.fusion.trained else job.folds(data[0], coding.kind)
     progress = _fit(job, network, data)
     fitted = {"stacking": job.stack(network, data, folds)} if folds else {}
-    metrics, decoding = _validate(network, data[1], progress, coding)
+    metrics, decoding = _validate(job, network, data[1], progress, coding)
     return {**metrics, **fitted}, decoding
 
 
@@ -146,7 +147,7 @@ def _fit(job: Job, network: Network, data: Data) -> train.Progress:
 
 
 def _validate(
-    network: Network, val: batches.Dataset, progress: train.Progress, coding: Coding
+    job: Job, network: Network, val: batches.Dataset, progress: train.Progress, coding: Coding
 ) -> tuple[dict[str, Any], Decoding]:
     """Fit trust and what decoding needs on the validation split, in float32; what comes of it."""
     metrics: dict[str, Any] = {
@@ -158,7 +159,8 @@ def _validate(
     machine = runtime.Runtime(network.device, runtime.FLOAT32)
     validation.fit_trust(network, val, machine)
     held = validation.score(network, val, machine)
-    decoding = network.task.fit(held, coding)
+    writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
+    decoding = network.task.fit(held, coding, writing)
     if len(val) == 0:
         return metrics, decoding
     metrics |= validation.measure(network.task, held)

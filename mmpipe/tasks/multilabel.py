@@ -26,6 +26,7 @@ from mmpipe.tasks.task import (
     Prediction,
     Task,
     Wishes,
+    Writing,
     fullest,
     own_losses,
     prediction_table,
@@ -66,6 +67,8 @@ class Multilabel:
     kind = "labels"
     fuses = True
     explains = True
+    sequences = False
+    needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = LabelsPrediction
     rules = guards.SEVERAL_LABELS
@@ -110,7 +113,7 @@ class Multilabel:
         }
         return {name: round(float(value), 6) for name, value in found.items()}
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """The temperature, and a threshold a label."""
         logits, target = held.output.logits.double().cpu().numpy(), held.target.cpu().numpy()
         temperature = round(fit_binary_temperature(logits, target), 6)
@@ -131,7 +134,11 @@ class Multilabel:
         return ["+".join(sorted(modalities))]
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """The labels that reach their thresholds."""
         chances, marks = _decided(fullest(outputs), decoding)
