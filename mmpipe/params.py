@@ -119,8 +119,8 @@ class Model(Section):
 
     image: Literal["cnn", "resnet", "pretrained", "none"] = "cnn"
     """Encoder of pictures: plain or residual convolutions, or image.pretrained; none = leave them out."""
-    text: Literal["gru", "transformer", "pretrained", "none"] = "gru"
-    """Encoder of texts: recurrent or a small transformer, each beside a bag of words, or text.pretrained."""
+    text: Literal["gru", "transformer", "pretrained", "words", "none"] = "gru"
+    """Encoder of texts: recurrent or a small transformer, or text.pretrained; words = for decoding alone."""
     audio: Literal["cnn", "crnn", "pretrained", "none"] = "cnn"
     """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat", "gated", "attention", "lowrank", "average", "weighted", "stacking"] = "concat"

@@ -144,7 +144,7 @@ def test_nothing_to_find_is_an_error():
     with pytest.raises(InvalidError, match="0 test samples have two modalities"):
         retrieval_scorecard.measure(scores, resamples=10)
     with pytest.raises(InvalidError, match="there is text alone"):
-        TASK.head(["text"], 4, fused_dim=4, outputs=4, dropout=0)
+        TASK.head({"text": 8}, 4, fused_dim=4, outputs=4, dropout=0)
 
 
 def test_validation_is_over_the_whole_split():

@@ -33,7 +33,7 @@ class Architecture(BaseModel):
     rank: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
     image: Literal["cnn", "resnet", "vector", "pretrained"] = "cnn"
-    text: Literal["gru", "transformer", "vector", "pretrained"] = "gru"
+    text: Literal["gru", "transformer", "words", "vector", "pretrained"] = "gru"
     audio: Literal["cnn", "crnn", "vector"] = "cnn"
     backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

@@ -156,5 +156,5 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     widths = {m: _width(encoder) for m, encoder in encoders.items()}
     joined = FUSIONS[fusion](Sizes(widths, dim, classes, rank, heads))
     learns = load(task)
-    head = learns.head(sorted(encoders), dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)
+    head = learns.head(widths, dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)
     return Network(encoders, joined, head, dim=dim, task=learns)

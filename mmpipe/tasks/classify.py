@@ -86,10 +86,10 @@ class Classification:
         return len(coding.labels)
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """Linear on the fused vector and on each modality."""
-        return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
+        return Classify(list(modalities), dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """What is done about rare classes, by the train split's frequencies."""

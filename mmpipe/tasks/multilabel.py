@@ -78,10 +78,10 @@ class Multilabel:
         return len(coding.labels)
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """Linear on the fused vector and on each modality."""
-        return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
+        return Classify(list(modalities), dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """`inverse`: a label's positives weigh as much as its negatives."""

@@ -75,13 +75,13 @@ class Retrieval:
         return dim
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """A projection a modality. Raises InvalidError `split-too-few` for a single one."""
         if len(modalities) < 2:
-            what = f"there is {modalities[0]} alone, and nothing to find by it"
+            what = f"there is {next(iter(modalities))} alone, and nothing to find by it"
             raise InvalidError("split-too-few", what, fix="give samples two modalities, and both an encoder")
-        return Projections(modalities, dim, width=outputs, dropout=dropout)
+        return Projections(list(modalities), dim, width=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> None:
         """Nothing is taken from the train split."""

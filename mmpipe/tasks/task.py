@@ -122,12 +122,13 @@ class Task(Protocol):
         """K, the width of the head's output."""
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """(fused (B, F), {modality: pooled (B, D)}, {modality: weight (B,)}) → Output.
 
         `fused_dim` 0: a fusion of opinions, which asks `opinions`: {modality: pooled} → {modality: (B, K)}.
-        Of `sequences`: ({modality: Encoded}, {modality: weight (B,)}) → Output.
+        Of `sequences`: ({modality: Encoded}, {modality: weight (B,)}) → Output. `modalities`: of each the
+        width of its sequence.
         """
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Any:
