@@ -125,7 +125,7 @@ class Model(Section):
     """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat", "gated", "attention", "lowrank", "average", "weighted", "stacking"] = "concat"
     """How modalities become one: the first four join features, the others join each modality's own answer."""
-    task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
+    task: Literal["classify", "multilabel", "regress", "retrieve", "transcribe"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""

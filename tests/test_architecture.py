@@ -87,6 +87,7 @@ LAYERS = {
         "targets",
         "testset",
         "thresholds",
+        "transcript_scorecard",
         "transcripts.*",
         "verdict",
     ),

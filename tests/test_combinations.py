@@ -8,12 +8,27 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, objective, params, paths, runtime, schema, stacking, train
+from mmpipe import (
+    augment,
+    batches,
+    evaluate,
+    objective,
+    params,
+    paths,
+    runtime,
+    schema,
+    stacking,
+    targets,
+    train,
+    validation,
+)
 from mmpipe.model.checkpoint import load_bundle, save_bundle
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages.job import ELSEWHERE
+from mmpipe.tasks.task import Writing
+from mmpipe.transcripts import units
 
 SUBSETS = [some for size in (1, 2, 3) for some in combinations(schema.MODALITIES, size)]
 OBJECTIVES = {
@@ -202,3 +217,68 @@ def test_other_tasks_that_fuse_take_every_fusion(data, fusion, task, outputs):
     for logits in answers(network.eval(), data.batch(np.arange(len(data)))).values():
         assert logits.shape == (len(data), outputs)
         assert network.task.each(logits, target).isfinite().all()
+
+
+@pytest.mark.parametrize("text", [None, "words"])
+@pytest.mark.parametrize("audio", ["cnn", "crnn"])
+def test_transcripts_are_the_same_from_a_loaded_bundle_however_it_decodes(data, tmp_path, audio, text):
+    coding = targets.Coding("text", units=units.fit(tiny.LABELS), texts=tuple(tiny.LABELS))
+    wanted = torch.from_numpy(targets.encode(coding, [tiny.LABELS[n] for n in data.target.tolist()]))
+    modalities = ["audio", *(["text"] if text else [])]
+    made = {**architecture("concat", modalities), "task": "transcribe", "audio": audio}
+    made |= {"classes": coding.units.size} | ({"text": text} if text else {})
+    runtime.seed_all(0)
+    network = build_model(**made)
+    network.fit_statistics(data)
+    given = params.Train(epochs=2, batch_size=10, patience=None, ema=0.5, lr=0.02).model_dump(
+        exclude=ELSEWHERE
+    )
+    said = replace(data, target=wanted)
+    machine = runtime.Runtime(torch.device("cpu"), runtime.FLOAT32)
+    train.fit(
+        network,
+        (said, said),
+        train.Settings(**given),
+        augmentation=augment.Settings(),
+        machine=machine,
+        states=NoStates(),
+        on_epoch=lambda row: None,
+    )
+    held, samples = validation.score(network.eval(), said, machine), batch(data, modalities)
+    for number, writing in enumerate((Writing(width=4, order=3), Writing(order=0), Writing("greedy"))):
+        decoding = network.task.fit(held, coding, writing)
+        config = {
+            "labels": [],
+            "temperature": 1.0,
+            "decoding": decoding.facts,
+            "preprocessing": {m: {} for m in modalities},
+            "features": {m: data.facts[m] for m in modalities},
+        }
+        digests = {
+            save_bundle(
+                tmp_path / str(number),
+                network,
+                config=config,
+                architecture=made,
+                metrics={},
+                tokenizer="{}" if text else None,
+                arrays=decoding.arrays,
+            )
+            for _ in range(2)
+        }
+        loaded = load_bundle(tmp_path / str(number))
+        assert len(digests) == 1 and loaded.coding.units == coding.units
+        before, after = answers(network, samples), answers(loaded.model, samples)
+        assert all(torch.equal(after[some], logits) for some, logits in before.items())
+        one, other = (
+            net.task.says(
+                evaluate.logits(net, data, ["+".join(modalities)], batch_size=7),
+                [("audio",)] * len(data),
+                kept,
+                ["bass"] * len(data) if text else (),
+            )
+            for net, kept in ((network, decoding), (loaded.model, loaded.decoding))
+        )
+        assert one == other and any(answer["text"] for answer in one)
+    hidden = network.decode(network.encode(samples), {m: samples.present[m] & False for m in modalities})
+    assert not hidden.lengths.any()

@@ -18,6 +18,7 @@ from mmpipe.resume import States
 from mmpipe.stages import code
 from mmpipe.stages.job import ELSEWHERE
 from mmpipe.tasks.task import Writing, names
+from mmpipe.transcripts import units
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -304,6 +305,9 @@ def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
 
 
+WRITTEN = targets.Coding("text", units=units.Units((" ", "a")), texts=("a", "a a"))
+
+
 def targeted(data, task):
     """The same samples with targets of a task, the width of its output, and their coding."""
     kinds = {
@@ -311,6 +315,7 @@ def targeted(data, task):
         "multilabel": (lambda labels: torch.eye(2)[labels], 2, targets.Coding("labels", tuple(tiny.LABELS))),
         "regress": (lambda labels: 2.0 * labels.double() - 1, 1, targets.Coding("number")),
         "retrieve": (lambda labels: labels * 0 - 1, 8, targets.Coding("none")),
+        "transcribe": (lambda labels: torch.stack([labels + 1, 2 - labels, labels * 0 - 1], 1), 3, WRITTEN),
     }
     change, width, coding = kinds[task]
     return tuple(replace(part, target=change(part.target)) for part in data), width, coding

@@ -14,6 +14,9 @@ from mmpipe import batches, paths, schema, tables, targets
 from mmpipe.features import audio, image, text
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import build_model
+from mmpipe.tasks import transcribe
+from mmpipe.tasks.task import Held, Output, Writing
+from mmpipe.transcripts import units
 
 LABELS = ["bass", "=tenor", "voice"]
 CODING = targets.Coding("label", tuple(LABELS))
@@ -30,11 +33,18 @@ SETTINGS = {
     "image": {"size": 16, "mode": "fast"},
     "text": {"vocab_size": 300, "max_tokens": 16, "lowercase": True},
 }
+SPOKEN = units.fit(WORDS)
+WRITTEN = transcribe.TASK.fit(
+    Held(Output(torch.zeros(0, SPOKEN.size), {}), torch.zeros(0, 1, dtype=torch.int64), {}),
+    targets.Coding("text", units=SPOKEN, texts=tuple(WORDS)),
+    Writing(width=4, order=3),
+)
 TASKS = {
     "classify": (3, LABELS, {}),
     "multilabel": (3, LABELS, {"thresholds": [0.5, 0.3, 0.7]}),
     "regress": (1, [], {"mean": 1000.0, "deviation": 50.0}),
     "retrieve": (12, [], {"modalities": list(schema.MODALITIES), "width": 12}),
+    "transcribe": (SPOKEN.size, [], WRITTEN.facts),
 }
 """Of each: the width of its output, its labels, what decodes it."""
 FACTS = {
@@ -117,6 +127,7 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         "dropout": 0.1,
         "fusion": "concat",
     }
+    architecture |= {"text": "words"} if task == "transcribe" else {}
     architecture |= {"n_mels": 8, "vocab_size": text.vocab_size(tokenizer), "image_flip": False}
     network = build_model(**architecture)
     features = {m: root / paths.features(m) for m in modalities}
@@ -138,5 +149,6 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         architecture=architecture,
         metrics={},
         tokenizer=tokenizer if "text" in modalities else None,
+        arrays=WRITTEN.arrays if task == "transcribe" else {},
     )
     shutil.copytree(root / paths.TRAINED, root / paths.BUNDLE)

@@ -2,12 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mmpipe.bundle import TOKENIZER
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.tasks import task
 from mmpipe.tasks.task import Decoding
+
+Arrays = dict[str, NDArray[np.int32]]
 
 
 def _known_fusion(name: str) -> str:
@@ -72,17 +76,16 @@ class Config(BaseModel):
     preprocessing: dict[str, dict[str, Any]]
     features: dict[str, _Feature]
 
-    @property
-    def decoder(self) -> Decoding:
+    def decoder(self, arrays: Arrays) -> Decoding:
         """What turns outputs into answers."""
-        return Decoding(self.labels, self.temperature, self.decoding)
+        return Decoding(self.labels, self.temperature, self.decoding, arrays)
 
-    def contradiction(self, *, tokenizer: bool) -> str:
+    def contradiction(self, arrays: Arrays, *, tokenizer: bool) -> str:
         """What in it does not go together, or nothing; `tokenizer`: whether the bundle has one."""
         model, modalities = self.architecture, self.architecture.modalities
         if model.task not in task.names():
             return f"the unknown task {model.task!r}"
-        if odd := task.load(model.task).contradiction(self.decoder, outputs=model.classes):
+        if odd := task.load(model.task).contradiction(self.decoder(arrays), outputs=model.classes):
             return odd
         for section in ("preprocessing", "features"):
             if lacking := sorted(set(modalities) - set(getattr(self, section))):

@@ -34,7 +34,14 @@ LEARNING = ("train", "evaluate")
 JUDGES = {
     "train": (
         *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired"),
-        *("regression_scorecard", "retrieval_scorecard", "scorecard", "sheets", "verdict"),
+        *(
+            "regression_scorecard",
+            "retrieval_scorecard",
+            "scorecard",
+            "sheets",
+            "transcript_scorecard",
+            "verdict",
+        ),
     )
 }
 """Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""

@@ -56,13 +56,17 @@ def main() -> None:
     metrics, decoding = _learn(job, network, data, coding)
     metrics |= complexity.measure(network, facts, frozen) | _classes(params, data[0], coding)
     config = _config(params, decoding, data[0], provenance) | {"architecture": architecture}
-    _save(network, config, metrics, frozen)
+    _save(network, config, metrics, frozen, decoding)
     job.states.clear()
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
 
 def _save(
-    network: Network, config: dict[str, Any], metrics: dict[str, Any], frozen: dict[str, Backbone]
+    network: Network,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    frozen: dict[str, Backbone],
+    decoding: Decoding,
 ) -> None:
     save_bundle(
         paths.TRAINED,
@@ -72,6 +76,7 @@ def _save(
         metrics=metrics,
         tokenizer=paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None,
         backbones=frozen,
+        arrays=decoding.arrays,
     )
     files.write_json(paths.METRICS / "train.json", metrics)
 
@@ -123,7 +128,7 @@ def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict
     folds = [] if network.fusion.trained else job.folds(data[0], coding.kind)
     progress = _fit(job, network, data)
     fitted = {"stacking": job.stack(network, data, folds)} if folds else {}
-    metrics, decoding = _validate(job, network, data[1], progress, coding)
+    metrics, decoding = _validate(job, network, data, progress, coding)
     return {**metrics, **fitted}, decoding
 
 
@@ -147,7 +152,7 @@ def _fit(job: Job, network: Network, data: Data) -> train.Progress:
 
 
 def _validate(
-    job: Job, network: Network, val: batches.Dataset, progress: train.Progress, coding: Coding
+    job: Job, network: Network, data: Data, progress: train.Progress, coding: Coding
 ) -> tuple[dict[str, Any], Decoding]:
     """Fit trust and what decoding needs on the validation split, in float32; what comes of it."""
     metrics: dict[str, Any] = {
@@ -156,11 +161,14 @@ def _validate(
     }
     if facts := network.fusion.facts():
         metrics["fusion"] = facts
-    machine = runtime.Runtime(network.device, runtime.FLOAT32)
+    machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
     validation.fit_trust(network, val, machine)
     held = validation.score(network, val, machine)
     writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
     decoding = network.task.fit(held, coding, writing)
+    if coding.kind == "text":  # how much of it is learnt by heart
+        known = validation.measure(network.task, validation.score(network, train_set, machine))
+        metrics |= {name.replace("val_", "train_"): value for name, value in known.items()}
     if len(val) == 0:
         return metrics, decoding
     metrics |= validation.measure(network.task, held)

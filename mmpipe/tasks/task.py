@@ -236,6 +236,8 @@ def prediction_table(
         outputs = {subset: scores.logits[subset] for subset in task.asks(names)}
         targets, said = truth(scores), task.says(outputs, given, decoding, scores.words) if given else []
         for row in np.flatnonzero(scores.scored(scores.full)).tolist():
+            if not task.needs <= {*given[row]}:
+                continue
             used: dict[str, Any] = {"modalities": tuple(given[row]), "model": "", "bundle_sha256": ""}
             cells = task.cells(task.answer(**said[row], **used))
             own = {"id": scores.ids[row], "split": scores.split, "target": targets[row]}
