@@ -44,6 +44,7 @@ LAYERS = {
         "weights",
     ),
     3: (
+        "answer_scorecard",
         "answers.*",
         "blueprint",
         "calibration",
