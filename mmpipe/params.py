@@ -32,6 +32,8 @@ class Columns(Section):
     """The text itself."""
     text_path: str | None = None
     """Path of a UTF-8 text file (instead of `text`)."""
+    history: str | None = None
+    """Earlier turns of the dialogue in which the text is the next question: JSON, [[question, answer], …]."""
     audio: str | None = "audio"
     """Path of a recording."""
     target: str | None = "label"

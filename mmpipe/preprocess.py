@@ -88,22 +88,22 @@ class Preprocessor:
         if modality == "text":
             assert self.tokenizer is not None
             words = value if value.strip() else ""  # white space alone is no text
-            return text.encode(
-                [words if self.judged else check(words)], self.tokenizer, max_tokens=settings["max_tokens"]
-            )[0]
+            own: dict[str, Any] = {key: settings.get(key) for key in ("max_tokens", "turns")}
+            return text.encode([words if self.judged else check(words)], self.tokenizer, **own)[0]
         data = value if isinstance(value, bytes) else files.read_guarded(value, max_bytes=MAX_BYTES)
         extract = audio.extract if modality == "audio" else image.extract
         return extract(data, judged=self.judged, **settings)
 
 
 def _value(row: Row, modality: str) -> Path | str | None:
-    """The text, the path of the picture or the recording; a text's file goes before its cell."""
+    """The text behind its earlier turns, or a path; a text's file goes before its cell."""
     if modality != "text":
         name = getattr(row, modality)
         return None if name is None else row.path_of(name)
-    if row.text_path is None:
-        return row.text
-    return decode(files.read_guarded(row.path_of(row.text_path), max_bytes=MAX_BYTES))
+    words = row.text
+    if row.text_path is not None:
+        words = decode(files.read_guarded(row.path_of(row.text_path), max_bytes=MAX_BYTES))
+    return None if words is None else row.dialogue(words)
 
 
 def of_rows(

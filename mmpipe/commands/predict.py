@@ -9,10 +9,13 @@ from mmpipe.commands.console import Json, command, listed, print_json, print_lin
 from mmpipe.errors import UsageError
 from mmpipe.paths import BUNDLE, PARAMS
 
+_KEYS = ("id", "image", "text", "text_path", "history", "audio")
+
 
 @command("""
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
+    mmpipe predict --image cat.jpg --text "is it old?" --history '[["what is it?", "a cat"]]'
     mmpipe predict --image cat.jpg --text "a small cat" --explain
     mmpipe predict --text "a small cat" --model fusion#prod --from /srv/models.git
     mmpipe predict rows.csv -o predictions.parquet
@@ -23,6 +26,10 @@ def predict(  # noqa: PLR0913 (the options of one command)
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Turns before the question in --text, as JSON: [[question, answer], …]."),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The folder of a bundle, or a version such as fusion#prod, which is pulled.")
     ] = str(BUNDLE),
@@ -60,7 +67,7 @@ def predict(  # noqa: PLR0913 (the options of one command)
 
     predictor = load(model, source=source)
     ask = predictor.explain if explain else predictor.predict
-    found = ask(image=image, text=text, audio=audio)
+    found = ask(image=image, text=_dialogue(text, history), audio=audio)
     if as_json:
         print_json(vars(found))
     else:
@@ -68,6 +75,20 @@ def predict(  # noqa: PLR0913 (the options of one command)
         print_lines([f"{first}  (from {'+'.join(found.modalities)})", *rest])
         share = predictor.bundle.task.kind != "number"
         print_lines(_shares(vars(found), share=share) if explain else [])
+
+
+def _dialogue(text: str | None, history: str | None) -> str | None:
+    """The text, behind its earlier turns."""
+    if history is None:
+        return text
+    from mmpipe.answers import turns
+
+    if text is None:
+        raise UsageError("usage", "--history needs --text, the question that comes next")
+    try:
+        return turns.join(turns.read(history), text)
+    except ValueError as error:
+        raise UsageError("usage", f"--history {error}") from None
 
 
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
@@ -110,7 +131,8 @@ def _columns(given: list[str]) -> dict[str, str | None]:
     columns = {**own, "target": None, "group": None, "split": None}
     for pair in given:
         key, equals, name = pair.partition("=")
-        if not equals or key not in ("id", "image", "text", "text_path", "audio"):
-            raise UsageError("usage", f"--column is id, image, text, text_path or audio = NAME, not {pair!r}")
+        if not equals or key not in _KEYS:
+            named = f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]}"
+            raise UsageError("usage", f"--column is {named} = NAME, not {pair!r}")
         columns[key] = name or None
     return columns
