@@ -13,7 +13,7 @@ from mmpipe.learning import Augment, Objective, Train
 from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
-from mmpipe.writing import Output
+from mmpipe.writing import Decoder, Output
 from mmpipe.yaml_text import Key
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
@@ -127,7 +127,7 @@ class Model(Section):
     """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat", "gated", "attention", "lowrank", "average", "weighted", "stacking"] = "concat"
     """How modalities become one: the first four join features, the others join each modality's own answer."""
-    task: Literal["classify", "multilabel", "regress", "retrieve", "transcribe"] = "classify"
+    task: Literal["classify", "multilabel", "regress", "retrieve", "transcribe", "answer"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
@@ -138,6 +138,7 @@ class Model(Section):
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads of fusion `attention`; they divide dim."""
     output: Output = Output()
+    decoder: Decoder = Decoder()
 
     @property
     def encoders(self) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmpipe.writing import Output
+from mmpipe.writing import Decoder, Output
 
 KINDS = {
     "classify": "label",
@@ -11,6 +11,7 @@ KINDS = {
     "regress": "number",
     "retrieve": "none",
     "transcribe": "text",
+    "answer": "text",
 }
 """Task → what `data.target` must be."""
 METRICS = {
@@ -19,6 +20,7 @@ METRICS = {
     "regress": ("mae", "rmse", "r2"),
     "retrieve": ("mean_recall", "recall_at_1", "recall_at_5", "recall_at_10"),
     "transcribe": ("wer", "cer"),
+    "answer": ("exact_match", "token_f1", "bleu"),
 }
 """Task → what `gate.metric` may be, besides auto."""
 NO_RARE: dict[tuple[str, str], tuple[Any, ...]] = {
@@ -43,8 +45,11 @@ ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     "regress": NO_CLASSES,
     "retrieve": NO_CLASSES | NO_NUMBER | NOT_FUSED,
     "transcribe": NO_CLASSES | NO_NUMBER | NOT_FUSED | {("train", "modality_dropout"): (0.0,)},
+    "answer": NO_CLASSES | NO_NUMBER | {("train", "auxiliary"): (0.0,)},
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
+OPINIONS = ("average", "weighted", "stacking")
+"""Fusions of each modality's own answer."""
 UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
 """Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
 Key = tuple[str, ...]
@@ -72,6 +77,30 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
         yield ("gate", "metric"), f"gate.metric: {metric} {with_task}, which has {others}"
     yield from _of_inputs(params)
     yield from _of_sequences(params, encoders)
+    yield from _of_answers(params["model"])
+
+
+def _of_answers(model: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """What a decoder writes has no mean, and it is decoded by its own keys, which no other task has."""
+    if model["task"] != "answer":
+        for key, usual in Decoder().model_dump().items():
+            if (value := model["decoder"][key]) != usual:
+                words = (
+                    f"model.decoder.{key}: {_shown(value)} makes no sense with model.task: {model['task']}"
+                )
+                yield ("model", "decoder", key), f"{words}, which has no decoder, leave it out"
+        return
+    if model["fusion"] in OPINIONS:
+        words = f"model.fusion: {model['fusion']} joins each modality's own answer, and answers in words"
+        allowed = "concat, gated, attention or lowrank"
+        yield ("model", "fusion"), f"{words} cannot be averaged: set it to {allowed}"
+    if model["dim"] % model["decoder"]["heads"]:
+        words = f"model.decoder.heads: {model['decoder']['heads']} does not divide model.dim, {model['dim']}"
+        yield ("model", "decoder", "heads"), words
+    for key, usual in Output().model_dump(exclude={"units", "max_units"}).items():
+        if model["output"][key] != usual:
+            words = f"model.output.{key}: means nothing to model.task: answer, which has model.decoder"
+            yield ("model", "output", key), f"{words}: set it to {_shown(usual)}"
 
 
 def _of_texts(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -146,4 +175,6 @@ def _of_losses(params: Mapping[str, Any], encoders: int) -> Iterator[tuple[Key, 
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -224,7 +224,7 @@ class _Training:
         present = augment.drop_modalities(batch.present, hidden)
         with self.machine.autocast():
             encoded = self.network.encode(batch)
-            output = self.network.decode(encoded, present)
+            output = self.network.decode(encoded, present, batch.target)
         losses = self.network.task.losses(output, batch.target, batch.present, self.rule)
         if objective.CONTRASTIVE in self.objective.fixed:
             temperature = settings.goal.temperature

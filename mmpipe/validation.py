@@ -28,7 +28,8 @@ def score(model: Network, data: batches.Dataset, machine: Runtime) -> Held:
     with torch.no_grad(), machine.autocast():
         for part in batches.chunks(rows, BATCH):
             batch = data.batch(part).to(machine.device)
-            found.append((model(batch), batch.present))
+            output = model.decode(model.encode(batch), batch.present, batch.target)
+            found.append((output, batch.present))
     present = {m: torch.cat([here[m] for _, here in found]) for m in model.modalities}
     return Held(joined([output for output, _ in found]), data.target.to(machine.device), present)
 

@@ -26,3 +26,18 @@ class Output(Section):
     """Added for each unit, as a language model favours short texts, nats; null: the best on the val split."""
     context_bonus: Annotated[float, Field(ge=0)] = 1.0
     """Added for each character of a word that the sample's text has (model.text: words), nats."""
+
+
+class Decoder(Section):
+    """Of task `answer`: what writes the answer, in the units of model.output."""
+
+    layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """Of the transformer."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Of its attention; they divide model.dim."""
+    longest: Annotated[int, Field(ge=1, le=1_024)] = 32
+    """Most units of an answer."""
+    search: Literal["greedy", "beam", "closed"] = "greedy"
+    """`greedy`: the likeliest unit each time; `beam`: see width; `closed`: the likeliest answer of train."""
+    width: Annotated[int, Field(ge=1, le=256)] = 4
+    """So many unfinished answers a beam follows, and so many are told, of a closed set, too."""

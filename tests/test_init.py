@@ -53,6 +53,7 @@ def test_table_makes_a_workspace_that_fits_it(tmp_path, source):
         "image": "photo",
         "text": "note",
         "text_path": None,
+        "history": None,
         "audio": None,
         "target": "sort",
         "group": None,
@@ -283,7 +284,10 @@ def test_recipes_with_results_are_those_that_there_are(repository):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"recipe": "emojis"}, "--recipe is dialogue, emoji, stamps, not 'emojis', did you mean 'emoji'?"),
+        (
+            {"recipe": "emojis"},
+            "--recipe is answer, dialogue, emoji, stamps, not 'emojis', did you mean 'emoji'?",
+        ),
         ({"recipe": "emoji", "corpus": "shapes"}, "--corpus and --recipe exclude one another"),
         ({"recipe": "../gitignore"}, "not '../gitignore'"),
     ],

@@ -120,6 +120,32 @@ def refusal(folder, text):
             "gate: {metric: accuracy}\n",
             "3:8 gate.metric: accuracy makes no sense with model.task: transcribe, which has auto, wer, cer",
         ),
+        (
+            "data: {target: text}\nmodel: {task: answer, fusion: stacking}\n",
+            "2:23 model.fusion: stacking joins each modality's own answer, and answers in words cannot be "
+            "averaged: set it to concat, gated, attention or lowrank",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer, decoder: {heads: 5}}\n",
+            "model.decoder.heads: 5 does not divide model.dim, 96",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer, output: {units: bpe, decoding: greedy}}\n",
+            "model.output.decoding: means nothing to model.task: answer, which has model.decoder: "
+            "set it to beam",
+        ),
+        (
+            "model: {decoder: {search: beam}}\n",
+            "1:19 model.decoder.search: beam makes no sense with model.task: classify, which has no decoder",
+        ),
+        (
+            "model: {task: answer}\n",
+            "data.target: label makes no sense with model.task: answer, set it to text",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer}\ntrain: {auxiliary: 0.5, label_smoothing: 0.1}\n",
+            "3:9 train.auxiliary: 0.5 makes no sense with model.task: answer, set it to 0",
+        ),
         ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
     ],
 )

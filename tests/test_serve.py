@@ -220,12 +220,12 @@ def test_garbage_on_the_wire_leaves_the_server_standing(server):
     assert server.client.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regress", "retrieve", "transcribe"])
+@pytest.mark.parametrize("task", ["answer", "multilabel", "regress", "retrieve", "transcribe"])
 def test_every_task_is_served(tmp_path, task):
     samples = tiny_bundle.write(tmp_path, task=task)
     sample = next(one for one in samples.values() if len(one) == 3)
     predictor = load(tmp_path / paths.BUNDLE, device="cpu")
-    no_sum = task in ("retrieve", "transcribe")
+    no_sum = task in ("answer", "retrieve", "transcribe")
     explain = predictor.predict if no_sum else predictor.explain
     with serving.running(tmp_path / paths.BUNDLE) as server:
         assert server.client.get("/healthz").json()["task"] == task

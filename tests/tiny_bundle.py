@@ -1,6 +1,7 @@
 """A workspace with real small files, their features and an untrained bundle."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,7 @@ TASKS = {
     "multilabel": (3, LABELS, {"thresholds": [0.5, 0.3, 0.7]}),
     "regress": (1, [], {"mean": 1000.0, "deviation": 50.0}),
     "retrieve": (12, [], {"modalities": list(schema.MODALITIES), "width": 12}),
+    "answer": (SPOKEN.size, [], {"units": json.loads(SPOKEN.to_json())}),
     "transcribe": (SPOKEN.size, [], WRITTEN.facts),
 }
 """Of each: the width of its output, its labels, what decodes it."""
@@ -128,6 +130,7 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         "fusion": "concat",
     }
     architecture |= {"text": "words"} if task == "transcribe" else {}
+    architecture |= {"writer": {"tokens": 6, "search": "beam", "width": 3}} if task == "answer" else {}
     architecture |= {"n_mels": 8, "vocab_size": text.vocab_size(tokenizer), "image_flip": False}
     network = build_model(**architecture)
     features = {m: root / paths.features(m) for m in modalities}

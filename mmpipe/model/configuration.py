@@ -40,6 +40,7 @@ class Architecture(BaseModel):
     text: Literal["gru", "transformer", "words", "vector", "pretrained"] = "gru"
     audio: Literal["cnn", "crnn", "vector"] = "cnn"
     backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    writer: dict[str, Any] | None = None
 
     def frozen(self) -> list[str]:
         """The modalities whose vectors a backbone beside the network makes."""
@@ -97,6 +98,8 @@ class Config(BaseModel):
                 return f"features.{modality} of shape {shape}"
         if "audio" in modalities and ranks["audio"] == 2 and self.features["audio"].shape[1] != model.n_mels:
             return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} values a frame"
+        if task.load(model.task).writes != (model.writer is not None):
+            return f"{'no' if model.writer is None else 'a'} writer for the task {model.task}"
         if model.fusion == "attention" and model.dim % model.heads:
             return f"{model.heads} attention heads for {model.dim} dimensions"
         if ("text" in modalities) != tokenizer:

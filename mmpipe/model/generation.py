@@ -34,6 +34,17 @@ def steps(model: Decoder, memory: Tensor, mask: Tensor) -> Next:
     return ask
 
 
+def endless(ask: Next) -> Next:
+    """The same, but no answer ends before it has to: what the longest costs, whatever the weights are."""
+
+    def never_ending(prefixes: Tensor, rows: Tensor) -> Tensor:
+        told = ask(prefixes, rows)
+        told[:, END] = -math.inf
+        return told
+
+    return never_ending
+
+
 def greedy(ask: Next, samples: int, *, limit: int) -> list[Answer]:
     """Token by token the likeliest; answers of `limit` tokens must end."""
     prefixes = torch.zeros(samples, 0, dtype=torch.int64)

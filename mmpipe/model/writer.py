@@ -1,17 +1,20 @@
 """A head that writes its answer unit by unit: a decoder over what was fused and what was encoded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmpipe.errors import InvalidError
 from mmpipe.model import generation
 from mmpipe.model.decoder import END, Decoder
 from mmpipe.model.encoders import Encoded
 from mmpipe.model.fusions.attention import positions
 from mmpipe.model.generation import Answer
+from mmpipe.tasks.task import Output
 
 FIRST = 2
 """Token id of the first unit: `END` and `START` come before it."""
@@ -19,20 +22,21 @@ NONE = -1e9
 """Log p of an answer that there is not, as fewer were found than are told."""
 
 
-@dataclass(frozen=True)
-class Design:
-    """What the head is built by. `tokens`: the longest answer. `search`: greedy, beam or closed.
+class Design(BaseModel):
+    """What the head is built by, as a bundle has it. `tokens`: the longest answer.
 
     `width`: so many unfinished answers are followed by a beam, and so many answers are told of a beam or of a
     closed set. `closed`: units of each answer of that set.
     """
 
-    tokens: int
-    layers: int = 2
-    heads: int = 4
-    search: str = "greedy"
-    width: int = 4
-    closed: Sequence[Sequence[int]] = ()
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int = Field(ge=1)
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+    search: Literal["greedy", "beam", "closed"] = "greedy"
+    width: int = Field(default=4, ge=1)
+    closed: list[list[int]] = []
 
     @property
     def told(self) -> int:
@@ -41,21 +45,32 @@ class Design:
             return 1
         return self.width if self.search == "beam" else min(self.width, len(self.closed))
 
-    def contradiction(self, dim: int, units: int) -> str:
-        """What in it does not go together with the width of a step and the number of units, or nothing."""
-        if dim % self.heads:
-            return f"{self.heads} attention heads for {dim} dimensions"
-        if self.search == "closed" and not self.closed:
-            return "a closed set without an answer"
-        known = all(0 < unit < units for answer in self.closed for unit in answer)
-        return "" if known and all(self.closed) else "a closed set of other units"
+
+def design(tree: Mapping[str, Any], dim: int, *, units: int) -> Design:
+    """As a bundle has it. `dim`: width of a step; `units`: number of ids of a target, 0 among them.
+
+    Raises InvalidError `bundle-format` where it is none, or does not go together with these.
+    """
+    try:
+        made = Design.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"has a writer that is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InvalidError("bundle-format", what) from None
+    known = all(answer and all(0 < unit < units for unit in answer) for answer in made.closed)
+    if dim % made.heads:
+        what = f"has a writer of {made.heads} attention heads for {dim} dimensions"
+        raise InvalidError("bundle-format", what)
+    if not known or (made.search == "closed" and not made.closed):
+        raise InvalidError("bundle-format", "has a writer whose closed set is none of its units")
+    return made
 
 
 class Writer(nn.Module):
     """The decoder's memory: the fused vector, then the steps of each modality, all of one width.
 
     Steps of a modality that is absent or hidden are masked; the fused vector never is, as a fusion knows of
-    absence itself.
+    absence itself. `longest`: whether all answers are as long as they can be, to measure what that costs.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class Writer(nn.Module):
         super().__init__()
         names = sorted(widths)
         self.design = design
+        self.longest = False
         self.joint = nn.Linear(fused_dim, dim)
         self.project = nn.ModuleDict({m: nn.Linear(widths[m], dim) for m in names})
         self.kind = nn.ParameterDict({m: nn.Parameter(torch.empty(dim).normal_(std=0.02)) for m in names})
@@ -91,6 +107,23 @@ class Writer(nn.Module):
         """Numbers that tell one answer: see `write`."""
         return 1 + self.design.tokens
 
+    def forward(
+        self,
+        fused: Tensor,
+        encoded: Mapping[str, Encoded],
+        weight: Mapping[str, Tensor],
+        target: Tensor | None = None,
+    ) -> Output:
+        """`fused`: (B, F); `weight`: {modality: (B,), 0 = absent}.
+
+        With a `target`, units (B, L), logits (B, T, V) of each of its `tokens`, given those before (teacher
+        forcing); else what it has to say: see `write`.
+        """
+        memory, mask = self.memory(fused, encoded, weight)
+        if target is None:
+            return Output(self.write(memory, mask), {})
+        return Output(self.decoder(memory, mask, tokens(target, self.design.tokens)[0]), {})
+
     def memory(
         self, fused: Tensor, encoded: Mapping[str, Encoded], weight: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -104,11 +137,6 @@ class Writer(nn.Module):
         mask = torch.cat(masks, 1)
         return torch.cat(steps, 1).masked_fill(~mask[:, :, None], 0), mask
 
-    def follow(self, memory: Tensor, mask: Tensor, target: Tensor) -> Tensor:
-        """Teacher forcing: logits (B, T, V) of each token of `tokens(target)`."""
-        logits: Tensor = self.decoder(memory, mask, tokens(target, self.design.tokens)[0])
-        return logits
-
     @torch.no_grad()
     def write(self, memory: Tensor, mask: Tensor) -> Tensor:
         """float32 (B, answers, 1 + longest): of each, best first, log p and its units, 0 after them.
@@ -116,6 +144,9 @@ class Writer(nn.Module):
         Of a closed set the log p are those of one of them being the answer: they sum to 1 over the set.
         """
         design, ask = self.design, generation.steps(self.decoder, memory, mask)
+        ask = generation.endless(ask) if self.longest else ask
+        if not len(memory):
+            return memory.new_zeros(0, design.told, self.outputs)
         if design.search == "greedy":
             told = [[one] for one in generation.greedy(ask, len(memory), limit=design.tokens)]
         elif design.search == "beam":

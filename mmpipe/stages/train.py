@@ -117,10 +117,23 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
         architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
+    if load_task(params.model.task).writes:
+        architecture["writer"] = _writer(params, data)
     own = {"lowrank": "rank", "attention": "heads"}.get(params.model.fusion)
     if own is not None:
         architecture[own] = getattr(params.model, own)
     return architecture
+
+
+def _writer(params: Params, data: batches.Dataset) -> dict[str, Any]:
+    """How answers are written: a `Design` in plain values, with the train split's answers if it is closed."""
+    on = params.model.decoder
+    found = {"tokens": on.longest, "layers": on.layers, "heads": on.heads, "search": on.search}
+    if on.search == "greedy":
+        return found
+    answers = sorted({tuple(unit for unit in row if unit >= 0) for row in data.target.tolist()})
+    some = [list(answer) for answer in answers if 0 < len(answer) <= on.longest]
+    return found | {"width": on.width} | ({"closed": some} if on.search == "closed" else {})
 
 
 def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict[str, Any], Decoding]:

@@ -76,6 +76,7 @@ class Classification:
     fuses = True
     explains = True
     sequences = False
+    writes = False
     needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = LabelPrediction

@@ -68,6 +68,7 @@ class Multilabel:
     fuses = True
     explains = True
     sequences = False
+    writes = False
     needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = LabelsPrediction

@@ -62,6 +62,7 @@ class Regression:
     fuses = True
     explains = True
     sequences = False
+    writes = False
     needs: frozenset[str] = frozenset()
     chooses = "val_loss"
     answer: type[Prediction] = NumberPrediction

@@ -65,6 +65,7 @@ class Retrieval:
     fuses = False
     explains = False
     sequences = False
+    writes = False
     needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = EmbeddingPrediction

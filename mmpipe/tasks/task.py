@@ -104,15 +104,17 @@ class Task(Protocol):
 
     `kind`: of its targets. `fuses`: whether modalities become one answer, with a trust in each. `explains`:
     whether `worth` says what an answer is made of. `sequences`: whether the head reads what the encoders say
-    of each step, and not what the fusion makes of it. `needs`: the modalities without which there is no
-    answer. `chooses`: the figure of `validate` by which an epoch is chosen, the lowest. `answer`: the class
-    of its predictions. `rules`: by which the gate judges.
+    of each step, and not what the fusion makes of it. `writes`: whether it reads both and writes a text unit
+    by unit, in training told what comes before. `needs`: the modalities without which there is no answer.
+    `chooses`: the figure of `validate` by which an epoch is chosen, the lowest. `answer`: the class of its
+    predictions. `rules`: by which the gate judges.
     """
 
     kind: str
     fuses: bool
     explains: bool
     sequences: bool
+    writes: bool
     needs: frozenset[str]
     chooses: str
     answer: type[Prediction]
@@ -127,8 +129,9 @@ class Task(Protocol):
         """(fused (B, F), {modality: pooled (B, D)}, {modality: weight (B,)}) → Output.
 
         `fused_dim` 0: a fusion of opinions, which asks `opinions`: {modality: pooled} → {modality: (B, K)}.
-        Of `sequences`: ({modality: Encoded}, {modality: weight (B,)}) → Output. `modalities`: of each the
-        width of its sequence.
+        Of `sequences`: ({modality: Encoded}, {modality: weight (B,)}) → Output. Of a head that writes, which
+        takes the keyword `design`: (fused (B, F), {modality: Encoded}, {modality: weight (B,)}, its target or
+        None). `modalities`: of each the width of its sequence.
         """
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Any:

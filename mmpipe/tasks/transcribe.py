@@ -71,6 +71,7 @@ class Transcription:
     fuses = False
     explains = False
     sequences = True
+    writes = False
     needs: frozenset[str] = frozenset({HEARD})
     chooses = "val_error"
     answer: type[Prediction] = TextPrediction
