@@ -16,6 +16,7 @@ from torch import Tensor
 from mmpipe import schema, tables, targets
 from mmpipe.features import stored
 from mmpipe.targets import Coding
+from mmpipe.transcripts import units
 
 PAD = 0
 """Token id that stands for nothing: padding, or a token dropped in training."""
@@ -85,6 +86,12 @@ class Column:
         out = out.view(len(rows), len(steps), *out.shape[1:])
         past = steps >= self.length.index_select(0, index)[:, None]
         return out.masked_fill_(past.view(*past.shape, *[1] * (out.ndim - 2)), 0)
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """The values of each sample."""
+        values = self.values.cpu().numpy()
+        spans = zip(self.start.tolist(), self.lengths.tolist(), strict=True)
+        return [values[start : start + length] for start, length in spans]
 
     def take(self, rows: NDArray[np.int64]) -> "Column":
         """The same column of fewer samples."""
@@ -245,10 +252,16 @@ def from_arrays(
     return Dataset(list(ids), torch.full((len(ids),), -1), columns, {})
 
 
-def fit_coding(splits: Path, kind: str) -> Coding:
-    """How the targets of the train split become numbers. Raises as `targets.fit`."""
+def fit_coding(splits: Path, kind: str, *, pieces: str = "characters", most: int = 300) -> Coding:
+    """How the targets of the train split become numbers. Raises as `targets.fit` and `units.fit`.
+
+    `pieces`: what texts are made of, one of `units.KINDS`; `most`: so many of them.
+    """
     table = tables.read(splits, schema.SPLIT)
-    return targets.fit(kind, table["target"].filter(pc.equal(table["split"], "train")).to_pylist())
+    cells = table["target"].filter(pc.equal(table["split"], "train")).to_pylist()
+    if kind != "text":
+        return targets.fit(kind, cells)
+    return targets.fit(kind, cells, units=units.fit(cells, kind=pieces, size=most))
 
 
 def _turns(members: NDArray[np.int64], quota: int, chance: np.random.Generator) -> NDArray[np.int64]:

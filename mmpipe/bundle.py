@@ -6,6 +6,7 @@
     config.json         architecture, labels, task, preprocessing, temperature, where it came from
     frozen-*.safetensors    of each modality whose vectors a pretrained backbone makes
     tokenizer.json      where the model reads text
+    decoding.safetensors    where a language model helps to decode
     metrics.json        of held-out samples
     README.md           the model card, once the model is evaluated
     manifest.json       path, size and sha256 of each of these, and a digest of that list
@@ -27,10 +28,11 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 METRICS = "metrics.json"
+DECODING = "decoding.safetensors"
 CARD = "README.md"
 FROZEN = {modality: f"frozen-{modality}.safetensors" for modality in ("audio", "image", "text")}
 NEEDED = frozenset({CONFIG, METRICS, WEIGHTS})
-ALLOWED = NEEDED | {TOKENIZER, CARD, *FROZEN.values()}
+ALLOWED = NEEDED | {TOKENIZER, DECODING, CARD, *FROZEN.values()}
 KNOWN = ALLOWED | {MANIFEST, ORIGIN}
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 MAX_BYTES = 1 << 36

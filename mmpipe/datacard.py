@@ -67,12 +67,15 @@ def describe(samples: pa.Table, quarantine: pa.Table, splits: pa.Table, *, kind:
 
 
 def _balance(splits: pa.Table, kind: str) -> Markup | None:
-    """Classes by size; beyond `MOST_CLASSES`, the small ones together. Of numbers a histogram."""
+    """Classes by size; beyond `MOST_CLASSES`, the small ones together. Of numbers and texts a histogram."""
     cells = splits["target"].to_pylist()
     if kind == "none" or not cells:
         return None
     if kind == "number":
         return charts.histogram([float(cell) for cell in cells], xlabel="target", title="Targets")
+    if kind == "text":
+        sizes = [float(len(cell)) for cell in cells]
+        return charts.histogram(sizes, xlabel="characters", title="Lengths of the targets")
     named = [targets.labels_of(cell) if kind == "labels" else [cell] for cell in cells]
     of = zip(named, splits["split"].to_pylist(), strict=True)
     pairs = Counter((name, split) for some, split in of for name in some)

@@ -49,6 +49,7 @@ FIXES: dict[str, str] = {
     # rows of a manifest
     "row-malformed": "correct the line, or the name of the file",
     "row-empty": "give the row at least one of image, text and audio",
+    "row-lacks": "give the row the modality that the model cannot do without",
     "row-no-target": "give the row a label",
     "row-bad-target": "correct the target, or set data.target to what it is",
     "row-duplicate-id": "give each row its own id",

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmpipe import batches, schema, tables
 from mmpipe.batches import Dataset
@@ -14,23 +13,38 @@ from mmpipe.model.checkpoint import Bundle
 from mmpipe.model.encoders import Encoded
 from mmpipe.model.network import Network
 from mmpipe.scorecard import Scores, subsets_of
+from mmpipe.tasks.task import Output, joined
 
 
 @torch.inference_mode()
 def logits(
     model: Network, dataset: Dataset, subsets: Sequence[str], *, batch_size: int
 ) -> dict[str, NDArray[np.float64]]:
-    """{subset: (N, K)}: every modality is encoded once, and fused once a subset with the others hidden."""
+    """{subset: (N, K)}: every modality is encoded once, and fused once a subset with the others hidden.
+
+    Of sequences (N, T, K), NaN past the end of each.
+    """
     device = model.device
     dataset = dataset.to(device)
-    parts: dict[str, list[Tensor]] = {s: [torch.zeros(0, model.outputs, device=device)] for s in subsets}
+    parts: dict[str, list[Output]] = {subset: [] for subset in subsets}
     for rows in batches.chunks(np.arange(len(dataset)), batch_size) if len(dataset) else []:
         batch = dataset.batch(rows).to(device)
         pooled = model.encode(batch)
         for subset, part in parts.items():
             shown = {m: here & (m in subset.split("+")) for m, here in batch.present.items()}
-            part.append(model.decode(pooled, shown).logits)
-    return {subset: torch.cat(part).double().cpu().numpy() for subset, part in parts.items()}
+            part.append(model.decode(pooled, shown)._replace(by_modality={}))
+    return {subset: _array(part, model.outputs) for subset, part in parts.items()}
+
+
+def _array(parts: Sequence[Output], width: int) -> NDArray[np.float64]:
+    """The logits of all batches."""
+    if not parts:
+        return np.zeros((0, width))
+    whole = joined(parts)
+    found: NDArray[np.float64] = whole.logits.double().cpu().numpy()
+    if whole.lengths is not None:
+        found[np.arange(found.shape[1]) >= whole.lengths.cpu().numpy()[:, None]] = np.nan
+    return found
 
 
 @torch.inference_mode()
@@ -75,14 +89,15 @@ def score(
     `features`: {modality: folder of shards}, of which the model's are read.
     """
     dataset = held_out(bundle, features, splits, split)
-    table = tables.read(splits, schema.SPLIT)
-    groups = dict(zip(table["id"].to_pylist(), table["group"].to_pylist(), strict=True))
+    rows = {row["id"]: row for row in tables.read(splits, schema.SPLIT).to_pylist()}
     return Scores(
         split=split,
         ids=dataset.ids,
         target=dataset.target.cpu().numpy(),
-        group=np.array([groups[name] for name in dataset.ids]),
+        group=np.array([rows[name]["group"] for name in dataset.ids]),
         present={m: column.lengths > 0 for m, column in dataset.columns.items()},
         logits=logits(bundle.model, dataset, subsets_of(bundle.modalities), batch_size=batch_size),
         dropped=dataset.dropped,
+        cells=[rows[name]["target"] for name in dataset.ids],
+        words=bundle.words(dataset.columns["text"].arrays() if "text" in dataset.columns else []),
     )

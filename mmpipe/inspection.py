@@ -93,6 +93,7 @@ def _text(row: Row, limits: Limits, seen: list[str]) -> Facts:
         words = text.decode(_read(row, row.text_path, limits, seen), max_chars=limits.max_text_chars)
     if words is None or not words.strip():
         return {}
+    words = row.dialogue(words)
     text.check(words, max_chars=limits.max_text_chars)
     return {"text": words, "text_sha256": sha256(words.encode()), "warnings": text.warnings(words)}
 

@@ -18,6 +18,7 @@ COLUMNS: dict[str, str | None] = {
     "image": "image",
     "text": "text",
     "text_path": None,
+    "history": None,
     "audio": "audio",
     "target": "label",
     "group": None,

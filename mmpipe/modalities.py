@@ -58,6 +58,8 @@ class Text(Section):
     """Largest number of tokens; a small corpus gives fewer."""
     max_tokens: Positive = 64
     """Longer texts are cut."""
+    turns: Annotated[int, Field(ge=0)] | None = None
+    """Of a dialogue so many earlier turns are kept, and of one too long the end; null = texts are no such."""
     lowercase: bool = True
     """Fold capital letters."""
     pretrained: WeightsSource | None = None

@@ -13,6 +13,7 @@ from mmpipe.learning import Augment, Objective, Train
 from mmpipe.modalities import Audio, Image, Text
 from mmpipe.rules import DataPath, Fraction, OneOfN, Positive, Probability
 from mmpipe.section import Section, comments, problems
+from mmpipe.writing import Decoder, Output
 from mmpipe.yaml_text import Key
 
 HEADER = """# yaml-language-server: $schema=params.schema.json
@@ -31,6 +32,8 @@ class Columns(Section):
     """The text itself."""
     text_path: str | None = None
     """Path of a UTF-8 text file (instead of `text`)."""
+    history: str | None = None
+    """Earlier turns of the dialogue in which the text is the next question: JSON, [[question, answer], …]."""
     audio: str | None = "audio"
     """Path of a recording."""
     target: str | None = "label"
@@ -57,8 +60,8 @@ class Data(Section):
     manifests: list[DataPath] = Field(default=["data/corpus/manifest.csv"], min_length=1)
     """CSV, JSONL, Parquet, or folders with a subfolder a class; below data/raw or data/corpus."""
     columns: Columns = Columns()
-    target: Literal["label", "labels", "number", "none"] = "label"
-    """What a target is: one label, labels (with separators, or a JSON list), a number, or there is none."""
+    target: Literal["label", "labels", "number", "text", "none"] = "label"
+    """What a target is: one label, labels (with separators, or a JSON list), a number, a text, or none."""
     separator: Annotated[str, Field(min_length=1, max_length=3)] = ";"
     """Between labels, where there are several in a cell."""
 
@@ -103,6 +106,8 @@ class Split(Section):
     """Pictures whose 64-bit perceptual hashes differ in at most so many bits share a group; -1 = any may."""
     group_identical_text: bool = True
     """Samples with the same text (case, space and punctuation apart) share a group."""
+    group_identical_target: bool = False
+    """The same of targets, where they are texts: no text of the test split is one that was learnt."""
 
     @model_validator(mode="after")
     def _leaves_samples(self) -> Self:
@@ -116,13 +121,13 @@ class Model(Section):
 
     image: Literal["cnn", "resnet", "pretrained", "none"] = "cnn"
     """Encoder of pictures: plain or residual convolutions, or image.pretrained; none = leave them out."""
-    text: Literal["gru", "transformer", "pretrained", "none"] = "gru"
-    """Encoder of texts: recurrent or a small transformer, each beside a bag of words, or text.pretrained."""
+    text: Literal["gru", "transformer", "pretrained", "words", "none"] = "gru"
+    """Encoder of texts: recurrent or a small transformer, or text.pretrained; words = for decoding alone."""
     audio: Literal["cnn", "crnn", "pretrained", "none"] = "cnn"
     """Encoder of sound: convolutions over time; crnn = convolutions, then recurrent; or audio.pretrained."""
     fusion: Literal["concat", "gated", "attention", "lowrank", "average", "weighted", "stacking"] = "concat"
     """How modalities become one: the first four join features, the others join each modality's own answer."""
-    task: Literal["classify", "multilabel", "regress", "retrieve"] = "classify"
+    task: Literal["classify", "multilabel", "regress", "retrieve", "transcribe", "answer"] = "classify"
     """What is predicted, and by which loss."""
     dim: Annotated[int, Field(ge=8, le=2_048)] = 96
     """Width of each encoded modality."""
@@ -132,6 +137,8 @@ class Model(Section):
     """Of the weights of fusion `lowrank`."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads of fusion `attention`; they divide dim."""
+    output: Output = Output()
+    decoder: Decoder = Decoder()
 
     @property
     def encoders(self) -> list[str]:

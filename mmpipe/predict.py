@@ -36,6 +36,7 @@ _FIXES = {
     "audio-truncated": "restore the file from its source",
     "text-too-long": "shorten the text",
     "row-empty": "give at least one of image, text and audio that is not empty",
+    "row-lacks": "give the model what it cannot do without",
 }
 """For one sample, which stands in no manifest and under no parameters; other codes have the usual fix."""
 
@@ -59,7 +60,7 @@ class Predictor:
         self.bundle = bundle
         self.name = name
         settings = {m: bundle.preprocessing[m] for m in bundle.modalities}
-        self.preprocessor = Preprocessor(settings, bundle.tokenizer)
+        self.preprocessor = Preprocessor(settings, bundle.tokenizer, needs=bundle.task.needs)
 
     def trusting(self) -> "Predictor":
         """The same model, for samples that ingest has accepted: limits of a sample do not count again."""
@@ -172,7 +173,8 @@ class Predictor:
     def _said(self, outputs: Mapping[str, Floats], features: Sequence[Features]) -> Iterator[dict[str, Any]]:
         """The arguments of each prediction."""
         given = [tuple(sorted(one)) for one in features]
-        said = self.bundle.task.says(outputs, given, self.bundle.decoding)
+        words = self.bundle.words([one.get("text") for one in features])
+        said = self.bundle.task.says(outputs, given, self.bundle.decoding, words)
         for one, modalities in zip(said, given, strict=True):
             yield one | {
                 "modalities": modalities,

@@ -41,15 +41,17 @@ class Refusal:
 class Preprocessor:
     """`settings`: {modality: keyword arguments of its extractor} for each that the model takes. Pickles.
 
-    `judged`: ingest has accepted all that comes, by the limits of its parameters: none counts again.
+    `judged`: ingest has accepted all that comes, by the limits of its parameters: none counts again. `needs`:
+    modalities without which the model has no answer.
     """
 
     settings: dict[str, dict[str, Any]]
     tokenizer: str | None
     judged: bool = False
+    needs: frozenset[str] = frozenset()
 
     def features(self, sample: Sample) -> Features | Refusal:
-        """What the model takes of the sample; a Refusal for the first fault, `row-empty` if nothing is."""
+        """What the model takes of the sample; a Refusal for the first fault, or for what it `lacks`."""
         return self._features(partial(getattr, sample))
 
     def of_row(self, row: Row | BadRow) -> Features | Refusal:
@@ -71,7 +73,14 @@ class Preprocessor:
                 return Refusal(error.code, error.what, modality)
             if feature is not None and len(feature):
                 found[modality] = feature
-        return found or Refusal("row-empty", f"has none of {', '.join(sorted(self.settings))}")
+        return self.lacks(found) or found
+
+    def lacks(self, found: Features) -> Refusal | None:
+        """`row-empty` without anything that the model takes, `row-lacks` without what it needs."""
+        if not found:
+            return Refusal("row-empty", f"has none of {', '.join(sorted(self.settings))}")
+        lacking = sorted(self.needs - found.keys())
+        return Refusal("row-lacks", f"has no {' and no '.join(lacking)}") if lacking else None
 
     def feature(self, modality: str, value: Any) -> NDArray[Any]:
         """Of a file, its bytes or a text; of length 0 for blank text. Raises SampleError."""
@@ -79,22 +88,22 @@ class Preprocessor:
         if modality == "text":
             assert self.tokenizer is not None
             words = value if value.strip() else ""  # white space alone is no text
-            return text.encode(
-                [words if self.judged else check(words)], self.tokenizer, max_tokens=settings["max_tokens"]
-            )[0]
+            own: dict[str, Any] = {key: settings.get(key) for key in ("max_tokens", "turns")}
+            return text.encode([words if self.judged else check(words)], self.tokenizer, **own)[0]
         data = value if isinstance(value, bytes) else files.read_guarded(value, max_bytes=MAX_BYTES)
         extract = audio.extract if modality == "audio" else image.extract
         return extract(data, judged=self.judged, **settings)
 
 
 def _value(row: Row, modality: str) -> Path | str | None:
-    """The text, the path of the picture or the recording; a text's file goes before its cell."""
+    """The text behind its earlier turns, or a path; a text's file goes before its cell."""
     if modality != "text":
         name = getattr(row, modality)
         return None if name is None else row.path_of(name)
-    if row.text_path is None:
-        return row.text
-    return decode(files.read_guarded(row.path_of(row.text_path), max_bytes=MAX_BYTES))
+    words = row.text
+    if row.text_path is not None:
+        words = decode(files.read_guarded(row.path_of(row.text_path), max_bytes=MAX_BYTES))
+    return None if words is None else row.dialogue(words)
 
 
 def of_rows(

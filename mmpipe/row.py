@@ -1,5 +1,6 @@
 """One sample as its manifest tells it, nothing of it opened yet; or a row that tells none."""
 
+import json
 import math
 import unicodedata
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from mmpipe.answers import turns
 from mmpipe.files import safe_join
 
 JUDGED = ("image", "text", "audio")
@@ -33,6 +35,13 @@ class Row:
     target: str | None = None
     group: str | None = None
     split: str | None = None
+    history: str | None = None
+    """Earlier turns of the dialogue whose next question the text is, as `turns.read` takes them."""
+
+    def dialogue(self, question: str) -> str:
+        """The row's text, its earlier turns before it; white space alone is no question."""
+        said = turns.read(self.history or "") if question.strip() else []
+        return turns.join(said, question)
 
     def path_of(self, name: str) -> Path:
         """Where a file lies that the row names. Raises SampleError `path-escapes`, for `%2e%2e/` as well."""
@@ -52,9 +61,14 @@ class BadRow:
 
 
 def cell(key: str, value: Any) -> str | None:
-    """A cell as text; None for an empty one. Raises ValueError for lists, objects, NUL in names."""
+    """A cell as text; None for an empty one.
+
+    Raises ValueError for lists, objects, NUL in names, and turns that are none.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if key == "history":
+        return _history(value)
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, (str, int, float)):
@@ -71,6 +85,12 @@ def _name(key: str, text: str) -> str:
     if "\0" in text or not is_unicode(text):
         raise ValueError(f"has NUL or lone surrogates in its {key}")
     return text
+
+
+def _history(value: Any) -> str | None:
+    """JSON text, or the list itself where the table has such; None without a turn."""
+    said = turns.read(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return json.dumps(said, ensure_ascii=False) if said else None
 
 
 def is_unicode(text: str) -> bool:

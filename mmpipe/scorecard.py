@@ -21,8 +21,10 @@ Numbers = dict[str, Any]
 class Scores:
     """N samples, K outputs. `logits`: {subset: float64 (N, K)}; a subset is named "audio", "audio+image", …
 
-    `target`: (N, …), as `targets.encode` has it. `present`: {modality: bool (N,)}. `group`: (N,) names;
-    copies share one. `dropped`: samples left out because a feature could not be computed.
+    Of sequences float64 (N, T, K), NaN past the end of each. `target`: (N, …), as `targets.encode` has it,
+    `cells`: as it is stored. `present`: {modality: bool (N,)}. `group`: (N,) names; copies share one.
+    `dropped`: samples left out because a feature could not be computed. `words`: what a sample's text says,
+    as far as the model reads it.
     """
 
     split: str
@@ -32,6 +34,8 @@ class Scores:
     present: dict[str, NDArray[np.bool_]]
     logits: dict[str, NDArray[np.float64]]
     dropped: int
+    cells: Sequence[str | None] = ()
+    words: Sequence[str] = ()
 
     @property
     def full(self) -> str:

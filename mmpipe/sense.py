@@ -3,13 +3,24 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-KINDS = {"classify": "label", "multilabel": "labels", "regress": "number", "retrieve": "none"}
+from mmpipe.writing import Decoder, Output
+
+KINDS = {
+    "classify": "label",
+    "multilabel": "labels",
+    "regress": "number",
+    "retrieve": "none",
+    "transcribe": "text",
+    "answer": "text",
+}
 """Task → what `data.target` must be."""
 METRICS = {
     "classify": ("accuracy", "macro_f1", "nll"),
     "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
     "regress": ("mae", "rmse", "r2"),
     "retrieve": ("mean_recall", "recall_at_1", "recall_at_5", "recall_at_10"),
+    "transcribe": ("wer", "cer"),
+    "answer": ("exact_match", "token_f1", "bleu"),
 }
 """Task → what `gate.metric` may be, besides auto."""
 NO_RARE: dict[tuple[str, str], tuple[Any, ...]] = {
@@ -22,22 +33,25 @@ NO_CLASSES: dict[tuple[str, str], tuple[Any, ...]] = NO_RARE | {
     ("train", "label_smoothing"): (0.0,),
 }
 NO_NUMBER: dict[tuple[str, str], tuple[Any, ...]] = {("train", "regression"): ("huber",)}
+NOT_FUSED: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("train", "auxiliary"): (0.0,),
+    ("model", "fusion"): ("concat",),
+    ("objective", "contrastive"): (0.0,),
+    ("objective", "weights"): ("fixed",),
+}
 ALLOWED: dict[str, dict[tuple[str, str], tuple[Any, ...]]] = {
     "classify": NO_NUMBER,
     "multilabel": NO_NUMBER | NO_RARE | {("train", "class_weights"): ("none", "inverse")},
     "regress": NO_CLASSES,
-    "retrieve": NO_CLASSES
-    | NO_NUMBER
-    | {
-        ("train", "auxiliary"): (0.0,),
-        ("model", "fusion"): ("concat",),
-        ("objective", "contrastive"): (0.0,),
-        ("objective", "weights"): ("fixed",),
-    },
+    "retrieve": NO_CLASSES | NO_NUMBER | NOT_FUSED,
+    "transcribe": NO_CLASSES | NO_NUMBER | NOT_FUSED | {("train", "modality_dropout"): (0.0,)},
+    "answer": NO_CLASSES | NO_NUMBER | {("train", "auxiliary"): (0.0,)},
 }
 """Task → the values that a key may have, where the file names it: all others ask for what there is not."""
 EXPLAINED = ("classify", "multilabel", "regress")
 """Tasks whose answer is one number of the network's."""
+OPINIONS = ("average", "weighted", "stacking")
+"""Fusions of each modality's own answer."""
 UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
 """Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
 Key = tuple[str, ...]
@@ -59,6 +73,7 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
     encoders = [m for m in ("audio", "image", "text") if params["model"][m] != "none"]
     if task == "retrieve" and len(encoders) < 2:
         yield ("model", "task"), f"model.task: retrieve needs two encoders, there is {encoders[0]} alone"
+    yield from _of_texts(params)
     yield from _of_losses(params, len(encoders))
     metric = params["gate"]["metric"]
     if metric != "auto" and metric not in METRICS[task]:
@@ -66,6 +81,51 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
         yield ("gate", "metric"), f"gate.metric: {metric} {with_task}, which has {others}"
     yield from _of_inputs(params)
     yield from _of_sequences(params, encoders)
+    yield from _of_answers(params["model"])
+
+
+def _of_answers(model: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """What a decoder writes has no mean, and it is decoded by its own keys, which no other task has."""
+    if model["task"] != "answer":
+        for key, usual in Decoder().model_dump().items():
+            if (value := model["decoder"][key]) != usual:
+                words = (
+                    f"model.decoder.{key}: {_shown(value)} makes no sense with model.task: {model['task']}"
+                )
+                yield ("model", "decoder", key), f"{words}, which has no decoder, leave it out"
+        return
+    if model["fusion"] in OPINIONS:
+        words = f"model.fusion: {model['fusion']} joins each modality's own answer, and answers in words"
+        allowed = "concat, gated, attention or lowrank"
+        yield ("model", "fusion"), f"{words} cannot be averaged: set it to {allowed}"
+    if model["dim"] % model["decoder"]["heads"]:
+        words = f"model.decoder.heads: {model['decoder']['heads']} does not divide model.dim, {model['dim']}"
+        yield ("model", "decoder", "heads"), words
+    for key, usual in Output().model_dump(exclude={"units", "max_units"}).items():
+        if model["output"][key] != usual:
+            words = f"model.output.{key}: means nothing to model.task: answer, which has model.decoder"
+            yield ("model", "output", key), f"{words}: set it to {_shown(usual)}"
+
+
+def _of_texts(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """What is heard, what is expected, and settings of texts where none are predicted."""
+    model = params["model"]
+    task, with_task = model["task"], f"makes no sense with model.task: {model['task']}"
+    allowed = {"audio": ("cnn", "crnn"), "image": ("none",), "text": ("none", "words")}
+    for modality, names in allowed.items() if task == "transcribe" else ():
+        if model[modality] not in names:
+            words = f"model.{modality}: {model[modality]} {with_task}, set it to {' or '.join(names)}"
+            yield ("model", modality), words
+    if model["text"] == "words" and task != "transcribe":
+        yield ("model", "text"), f"model.text: words {with_task}, which does not decode with them"
+    usual = Output().model_dump()
+    for key, value in model["output"].items():
+        if KINDS[task] != "text" and value != usual[key]:
+            what = f"model.output.{key}: {_shown(value)} {with_task}, which predicts no text"
+            yield ("model", "output", key), f"{what}, leave it out"
+    if model["output"]["decoding"] == "greedy" and model["text"] == "words":
+        what = "model.text: words is of no use to model.output.decoding: greedy"
+        yield ("model", "text"), f"{what}, set one of them to none or beam"
 
 
 def _of_sequences(params: Mapping[str, Any], encoders: list[str]) -> Iterator[tuple[Key, str]]:
@@ -119,4 +179,6 @@ def _of_losses(params: Mapping[str, Any], encoders: int) -> Iterator[tuple[Key, 
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
     return f"{value:g}" if isinstance(value, float) else str(value)

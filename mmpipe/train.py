@@ -220,10 +220,11 @@ class _Training:
     def _loss(self, batch: batches.Batch) -> Tensor:
         settings = self.settings
         batch = augment.apply(batch, self.augmentation)
-        present = augment.drop_modalities(batch.present, settings.modality_dropout)
+        hidden = 0.0 if self.network.task.needs else settings.modality_dropout
+        present = augment.drop_modalities(batch.present, hidden)
         with self.machine.autocast():
             encoded = self.network.encode(batch)
-            output = self.network.decode(encoded, present)
+            output = self.network.decode(encoded, present, batch.target)
         losses = self.network.task.losses(output, batch.target, batch.present, self.rule)
         if objective.CONTRASTIVE in self.objective.fixed:
             temperature = settings.goal.temperature

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmpipe import batches
 from mmpipe.model.network import Network
 from mmpipe.runtime import Runtime
-from mmpipe.tasks.task import Held, Output, Task
+from mmpipe.tasks.task import Held, Output, Task, joined
 
 BATCH = 256
 TRUST = (0.05, 3.0)
@@ -28,11 +28,10 @@ def score(model: Network, data: batches.Dataset, machine: Runtime) -> Held:
     with torch.no_grad(), machine.autocast():
         for part in batches.chunks(rows, BATCH):
             batch = data.batch(part).to(machine.device)
-            found.append((model(batch), batch.present))
-    logits = torch.cat([output.logits for output, _ in found])
-    single = {m: torch.cat([output.by_modality[m] for output, _ in found]) for m in model.modalities}
+            output = model.decode(model.encode(batch), batch.present, batch.target)
+            found.append((output, batch.present))
     present = {m: torch.cat([here[m] for _, here in found]) for m in model.modalities}
-    return Held(Output(logits, single), data.target.to(machine.device), present)
+    return Held(joined([output for output, _ in found]), data.target.to(machine.device), present)
 
 
 def measure(task: Task, held: Held) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import random
 
+import numpy as np
 import pytest
 import sacrebleu
 import torch
@@ -152,9 +154,39 @@ def test_measures_by_hand():
     )
 
 
+def test_bleu_of_counts_that_add_up_is_sacrebleus_of_the_corpus():
+    rng, words = random.Random(0), ["the", "a", "red", "blue", "circle", "is", "it", "not", "yes", "no"]
+    for _ in range(20):
+        told, given = ([" ".join(rng.choices(words, k=rng.randint(1, 7))) for _ in range(9)] for _ in "ab")
+        whole = sacrebleu.corpus_bleu(given, [told], use_effective_order=True).score / 100
+        counts = measures.bleu_counts(told, given)
+        assert measures.bleu_of(counts.sum(axis=0, keepdims=True)).tolist() == [whole]
+        twice = measures.bleu_of(np.stack([counts[:4].sum(axis=0), counts[4:].sum(axis=0)]))
+        assert twice.tolist() == [measures.bleu(told[:4], given[:4]), measures.bleu(told[4:], given[4:])]
+
+
 def test_a_dialogue_as_one_text():
-    earlier = [("what  is it?", "a circle"), ("what color?", "red\n")]
-    assert turns.join([], " is it red?") == "Q: is it red?"
-    assert turns.join(earlier, "big?") == "Q: what is it? A: a circle Q: what color? A: red Q: big?"
-    assert turns.join(earlier, "big?", most=1) == "Q: what color? A: red Q: big?"
-    assert turns.join(earlier, "big?", most=0) == "Q: big?"
+    earlier = [("what  is\nit?", "a circle"), ("what color?", "red\n")]
+    assert turns.join([], " is it\nred?") == " is it\nred?"
+    told = turns.join(earlier, "big \n or not?")
+    assert told == "Q: what is it? A: a circle\nQ: what color? A: red\nQ: big or not?"
+    assert turns.latest(told, 1) == "Q: what color? A: red\nQ: big or not?"
+    assert turns.latest(told, 0) == "Q: big or not?"
+    assert turns.latest(told, 2) == turns.latest(told, 9) == told
+    assert turns.latest("is it red?", 0) == "is it red?" and turns.latest("", 3) == ""
+
+
+def test_turns_of_a_cell():
+    assert turns.read('[["what?", "a"], ["how?", "b"]]') == [("what?", "a"), ("how?", "b")]
+    assert turns.read("[]") == turns.read("  ") == []
+    for cell, words in (
+        ("[[", "no JSON"),
+        ("[" * 9_999, "no JSON"),
+        ('"what?"', "no list of"),
+        ('[["what?"]]', "no list of"),
+        ('[["what?", 3]]', "no list of"),
+        ('["q", "a"]', "no list of"),
+        ('[{"q": "a", "b": "c"}]', "no list of"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            turns.read(cell)

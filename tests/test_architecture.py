@@ -28,6 +28,7 @@ LAYERS = {
         "tags",
         "trees",
         "worker",
+        "writing",
         "yaml_text",
     ),
     2: (
@@ -43,6 +44,7 @@ LAYERS = {
         "weights",
     ),
     3: (
+        "answer_scorecard",
         "answers.*",
         "blueprint",
         "calibration",
@@ -87,6 +89,7 @@ LAYERS = {
         "targets",
         "testset",
         "thresholds",
+        "transcript_scorecard",
         "transcripts.*",
         "verdict",
     ),

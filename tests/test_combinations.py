@@ -8,12 +8,28 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import augment, batches, objective, params, paths, runtime, schema, stacking, train
+from mmpipe import (
+    augment,
+    batches,
+    evaluate,
+    objective,
+    params,
+    paths,
+    runtime,
+    schema,
+    sense,
+    stacking,
+    targets,
+    train,
+    validation,
+)
 from mmpipe.model.checkpoint import load_bundle, save_bundle
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages.job import ELSEWHERE
+from mmpipe.tasks.task import Writing
+from mmpipe.transcripts import units
 
 SUBSETS = [some for size in (1, 2, 3) for some in combinations(schema.MODALITIES, size)]
 OBJECTIVES = {
@@ -42,8 +58,11 @@ def architecture(fusion, modalities):
     return found | {"attention": {"heads": 2}, "lowrank": {"rank": 3}}.get(fusion, {})
 
 
-def trained(data, fusion, modalities, kind="plain"):
-    """A network after one epoch; a stacking one with a combiner that is fitted, too."""
+def trained(data, fusion, modalities, kind="plain", made=None):
+    """A network after one epoch; a stacking one with a combiner that is fitted, too.
+
+    `made`: what it is built of, unless it chooses a label.
+    """
     loop, goal = OBJECTIVES[kind]
     given = params.Train(epochs=1, batch_size=18, patience=None, ema=0.5, **loop).model_dump(
         exclude=ELSEWHERE
@@ -51,7 +70,7 @@ def trained(data, fusion, modalities, kind="plain"):
     settings = train.Settings(**given, goal=objective.Settings(**goal))
     torch.set_num_threads(1)
     runtime.seed_all(0)
-    network = build_model(**architecture(fusion, modalities))
+    network = build_model(**(made or architecture(fusion, modalities)))
     network.fit_statistics(data)
     nowhere = torch.device("cpu")
     train.fit(
@@ -202,3 +221,148 @@ def test_other_tasks_that_fuse_take_every_fusion(data, fusion, task, outputs):
     for logits in answers(network.eval(), data.batch(np.arange(len(data)))).values():
         assert logits.shape == (len(data), outputs)
         assert network.task.each(logits, target).isfinite().all()
+
+
+@pytest.mark.parametrize("text", [None, "words"])
+@pytest.mark.parametrize("audio", ["cnn", "crnn"])
+def test_transcripts_are_the_same_from_a_loaded_bundle_however_it_decodes(data, tmp_path, audio, text):
+    coding = targets.Coding("text", units=units.fit(tiny.LABELS), texts=tuple(tiny.LABELS))
+    wanted = torch.from_numpy(targets.encode(coding, [tiny.LABELS[n] for n in data.target.tolist()]))
+    modalities = ["audio", *(["text"] if text else [])]
+    made = {**architecture("concat", modalities), "task": "transcribe", "audio": audio}
+    made |= {"classes": coding.units.size} | ({"text": text} if text else {})
+    runtime.seed_all(0)
+    network = build_model(**made)
+    network.fit_statistics(data)
+    given = params.Train(epochs=2, batch_size=10, patience=None, ema=0.5, lr=0.02).model_dump(
+        exclude=ELSEWHERE
+    )
+    said = replace(data, target=wanted)
+    machine = runtime.Runtime(torch.device("cpu"), runtime.FLOAT32)
+    train.fit(
+        network,
+        (said, said),
+        train.Settings(**given),
+        augmentation=augment.Settings(),
+        machine=machine,
+        states=NoStates(),
+        on_epoch=lambda row: None,
+    )
+    held, samples = validation.score(network.eval(), said, machine), batch(data, modalities)
+    for number, writing in enumerate((Writing(width=4, order=3), Writing(order=0), Writing("greedy"))):
+        decoding = network.task.fit(held, coding, writing)
+        config = {
+            "labels": [],
+            "temperature": 1.0,
+            "decoding": decoding.facts,
+            "preprocessing": {m: {} for m in modalities},
+            "features": {m: data.facts[m] for m in modalities},
+        }
+        digests = {
+            save_bundle(
+                tmp_path / str(number),
+                network,
+                config=config,
+                architecture=made,
+                metrics={},
+                tokenizer="{}" if text else None,
+                arrays=decoding.arrays,
+            )
+            for _ in range(2)
+        }
+        loaded = load_bundle(tmp_path / str(number))
+        assert len(digests) == 1 and loaded.coding.units == coding.units
+        before, after = answers(network, samples), answers(loaded.model, samples)
+        assert all(torch.equal(after[some], logits) for some, logits in before.items())
+        one, other = (
+            net.task.says(
+                evaluate.logits(net, data, ["+".join(modalities)], batch_size=7),
+                [("audio",)] * len(data),
+                kept,
+                ["bass"] * len(data) if text else (),
+            )
+            for net, kept in ((network, decoding), (loaded.model, loaded.decoding))
+        )
+        assert one == other and any(answer["text"] for answer in one)
+    hidden = network.decode(network.encode(samples), {m: samples.present[m] & False for m in modalities})
+    assert not hidden.lengths.any()
+
+
+FEATURE = [name for name in FUSIONS if name not in sense.OPINIONS]
+UNITS = {"texts": [" low", " high", " voice"], "merges": []}
+TEXTS = torch.tensor([[1, 3, -1], [2, 3, 3]])
+SEARCHES = {"greedy": {}, "beam": {"width": 2}, "closed": {"width": 2, "closed": [[1, 3], [2], [2, 3, 3]]}}
+
+
+def writing(fusion, modalities, search):
+    """Arguments of `build_model`."""
+    design = {"tokens": 3, "layers": 1, "heads": 2, "search": search, **SEARCHES[search]}
+    return architecture(fusion, modalities) | {"task": "answer", "classes": 4, "writer": design}
+
+
+@pytest.mark.parametrize("modalities", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("fusion", FEATURE)
+def test_a_writer_saved_and_loaded_says_the_same_of_every_subset(data, tmp_path, fusion, modalities):
+    samples, texts = batch(data, modalities), replace(data, target=TEXTS[data.target])
+    network = trained(texts, fusion, modalities, made=writing(fusion, modalities, "greedy"))
+    for search in SEARCHES:  # of the same weights
+        made = writing(fusion, modalities, search)
+        one = build_model(**made).eval()
+        one.load_state_dict(network.state_dict())
+        save_bundle(
+            tmp_path / search,
+            one,
+            config={
+                **{"labels": [], "temperature": 1.0, "decoding": {"units": UNITS}},
+                "preprocessing": {m: {} for m in modalities},
+                "features": {m: data.facts[m] for m in modalities},
+            },
+            architecture=made,
+            metrics={},
+            tokenizer="{}" if "text" in modalities else None,
+        )
+        bundle = load_bundle(tmp_path / search)
+        wanted, found = answers(one, samples), answers(bundle.model, samples)
+        assert wanted.keys() == found.keys()
+        assert all(torch.equal(found[some], told) for some, told in wanted.items())
+        assert all(told.isfinite().all() for told in wanted.values())
+        [said, *_] = bundle.task.says({"": wanted[modalities].numpy()}, [modalities], bundle.decoding)
+        assert set(said["answer"].split()) <= {"low", "high", "voice"} and 0 < said["confidence"] <= 1
+
+
+@pytest.mark.parametrize("fusion", FEATURE)
+def test_a_writer_reads_what_is_shown_and_nothing_else(data, fusion):
+    modalities, texts = schema.MODALITIES, replace(data, target=TEXTS[data.target])
+    network = trained(texts, fusion, modalities, made=writing(fusion, modalities, "closed"))
+    samples = batch(data, modalities)
+    encoded = network.encode(samples)
+    for shown in [(), *SUBSETS]:
+        present = {m: samples.present[m] & (m in shown) for m in modalities}
+        other = {
+            m: one._replace(
+                pooled=torch.where(present[m][:, None], one.pooled, 1e3),
+                sequence=torch.where(present[m][:, None, None], one.sequence, -1e3),
+                mask=torch.where(present[m][:, None], one.mask, 1),
+            )
+            for m, one in encoded.items()
+        }
+        assert torch.equal(network.decode(other, present).logits, network.decode(encoded, present).logits)
+    found = answers(network, samples)
+    for m in modalities:
+        rest = tuple(other for other in modalities if other != m)
+        changed = (found[modalities] != found[rest]).flatten(1).any(1)
+        assert changed[samples.present[m]].all() and not changed[~samples.present[m]].any()
+    together = network(samples).logits
+    for row in range(0, len(data), 7):
+        alone = network(data.batch(np.array([row]))).logits
+        torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", FEATURE)
+def test_every_weight_under_a_writer_is_learned(data, fusion):
+    texts, made = replace(data, target=TEXTS[data.target]), writing(fusion, schema.MODALITIES, "greedy")
+    runtime.seed_all(0)
+    before = dict(build_model(**made).named_parameters())
+    after = trained(texts, fusion, schema.MODALITIES, made=made)
+    same = [name for name, value in after.named_parameters() if torch.equal(before[name], value)]
+    assert [name for name in same if not name.startswith("encoders.")] == []

@@ -166,7 +166,9 @@ def test_speech_has_each_recording_and_each_text_of_a_language_once(tmp_path, mo
         "text": "In English.",
         "topic": "a",
         "group": "fr/a/cat",
+        "words": "chat un",
     }
+    assert [row["words"] for row in french[1:]] == ["a la lettre", "minou"]
     assert [row["transcript"] for row in table(folder, "ru.csv")] == ["Кот", "кот!"]
     assert table(folder, "es.csv") == []
     assert {path.name for path in folder.glob("*.csv")} == {f"{name}.csv" for name in speech.LANGUAGES}

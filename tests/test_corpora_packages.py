@@ -78,7 +78,7 @@ def test_dialogue_by_pip(tmp_path, index, monkeypatch):
         ("train/0010/01", "what  color?", "red", "train", "train/0010"),
         ("test/0002/00", "what is it?", "square", "test", "test/0002"),
     ]
-    assert rows[2]["dialogue"] == "Q: is it red? A: yes Q: what color?"
+    assert [row["history"] for row in rows] == ["[]", "[]", '[["is it red?", "yes"]]', "[]"]
     found = contents(folder)
     assert found[rows[0]["image"]] == PICTURE + b"\x02" and len(found) == 5
     assert [path.name for path in downloads.iterdir()] == [dialogue.PACKAGE.file]

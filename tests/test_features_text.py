@@ -80,3 +80,19 @@ def test_the_tokenizer_of_weights_marks_texts_and_neither_pads_nor_cuts_of_itsel
 
 def test_marks_that_are_written_in_a_text_are_words():
     assert text.encode(["red [SEP] red"], marked(), max_tokens=12)[0].tolist().count(2) == 1
+
+
+def test_of_a_dialogue_so_many_turns_are_kept_and_the_question_is_never_cut():
+    told = "Q: what is it? A: a cat\nQ: is it old? A: no\nQ: which color?"
+    fitted = text.fit([told], vocab_size=400, lowercase=True)
+
+    def read(**how):
+        [ids] = text.encode([told], fitted, **how)
+        return Tokenizer.from_str(fitted).decode(ids.tolist()).strip()
+
+    assert read(max_tokens=99) == read(max_tokens=99, turns=2) == told.lower()
+    assert read(max_tokens=99, turns=1) == "q: is it old? a: no\nq: which color?"
+    assert read(max_tokens=99, turns=0) == "q: which color?"
+    assert read(max_tokens=4).startswith("q: what") and read(max_tokens=4, turns=2).endswith("which color?")
+    facts = text.facts(tokenizer_json=fitted, max_tokens=9, turns=1)
+    assert facts["turns"] == "1" and "turns" not in text.facts(tokenizer_json=fitted, max_tokens=9)

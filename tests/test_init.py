@@ -53,6 +53,7 @@ def test_table_makes_a_workspace_that_fits_it(tmp_path, source):
         "image": "photo",
         "text": "note",
         "text_path": None,
+        "history": None,
         "audio": None,
         "target": "sort",
         "group": None,

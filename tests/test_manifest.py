@@ -100,3 +100,19 @@ def test_a_table_that_changes_between_two_looks_is_told(tmp_path, change, seen):
     with pytest.raises(TemporaryError, match=r"file-changed .*m\.csv changed while it was read") as raised:
         list(remaining)
     assert raised.value.exit_status == 75
+
+
+def test_earlier_turns_are_json_in_every_format_and_bad_ones_are_bad_rows(tmp_path):
+    columns = {**manifest.COLUMNS, "history": "before"}
+    cells = ['[["what?", "a circle"]]', "", "[]", "no list"]
+    quoted = ['how?,red,"' + cell.replace('"', '""') + '"\n' for cell in cells]
+    (tmp_path / "rows.csv").write_text("".join(["text,label,before\n", *quoted]))
+    lists = [[["what?", "a circle"]], None, [], "no list"]
+    lines = [json.dumps({"text": "how?", "label": "red", "before": one}) for one in lists]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    for name in ("rows.csv", "rows.jsonl"):
+        *good, bad = manifest.read(tmp_path / name, columns)
+        assert [row.history for row in good] == [cells[0], None, None]
+        assert [row.dialogue(row.text) for row in good] == ["Q: what? A: a circle\nQ: how?", "how?", "how?"]
+        assert bad.code == "row-malformed" and "has earlier turns that are no JSON: 'no list'" in bad.what
+        assert good[0].dialogue("  ") == "  "  # no question, no dialogue

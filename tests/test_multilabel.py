@@ -18,7 +18,7 @@ from mmpipe.predict import load
 from mmpipe.scorecard import Scores
 from mmpipe.targets import Coding
 from mmpipe.tasks.multilabel import TASK, Rule
-from mmpipe.tasks.task import Decoding, Held, Output, Wishes
+from mmpipe.tasks.task import Decoding, Held, Output, Wishes, Writing
 from mmpipe.verdict import Contender, HeldOut, Thresholds
 
 ZERO = torch.zeros(2, 2)
@@ -132,13 +132,13 @@ def test_figures_are_sklearns():
 def test_fit_leaves_what_answers_need_and_a_bundle_is_checked():
     scores = made()
     held = Held(Output(torch.tensor(scores.logits["image"]), {}), torch.tensor(scores.target), {})
-    decoding = TASK.fit(held, Coding("labels", ("a", "b", "c")))
+    decoding = TASK.fit(held, Coding("labels", ("a", "b", "c")), Writing())
     assert TASK.contradiction(decoding, outputs=3) == ""
     assert "2 outputs" in TASK.contradiction(decoding, outputs=2)
     assert TASK.contradiction(Decoding(["a"], 1.0, {}), outputs=1) == "no threshold for each label"
     assert TASK.validate(held).keys() == {"val_micro_f1", "val_loss", "val_loss_calibrated"}
     none = Held(Output(torch.zeros(0, 3), {}), torch.zeros(0, 3), {})
-    assert TASK.fit(none, Coding("labels", ("a", "b", "c"))).facts == {"thresholds": [0.5] * 3}
+    assert TASK.fit(none, Coding("labels", ("a", "b", "c")), Writing()).facts == {"thresholds": [0.5] * 3}
 
 
 def test_an_answer_by_hand():

@@ -96,3 +96,23 @@ def test_a_recording_is_judged_to_its_end(folder, preprocessor, seconds, share):
     else:
         assert isinstance(judged, Fault) and (made.code, made.what) == (judged.code, judged.what)
         assert isinstance(trusted, Refusal) == (seconds == 1)
+
+
+def test_earlier_turns_come_before_the_text_of_a_row_as_ingest_has_it(folder, preprocessor):
+    (folder / "asked").write_text("how?")
+    before = '[["what is it?", "a cat"]]'
+    for cells in ({"text": "how?"}, {"text_path": "asked"}):
+        row = Row("m.csv", 1, folder, "row", history=before, **cells)
+        facts, made = inspect(row, Limits()), preprocessor.of_row(row)
+        assert facts["text"] == "Q: what is it? A: a cat\nQ: how?"
+        assert np.array_equal(made["text"], preprocessor.feature("text", facts["text"]))
+        assert not np.array_equal(made["text"], preprocessor.feature("text", "how?"))
+    nothing = Row("m.csv", 1, folder, "row", history=before)
+    assert preprocessor.of_row(nothing).code == "row-empty" and inspect(nothing, Limits()) == {"warnings": []}
+
+
+def test_of_a_dialogue_the_model_reads_as_many_turns_as_in_training(preprocessor):
+    settings = preprocessor.settings | {"text": {"max_tokens": 99, "turns": 0}}
+    short = replace(preprocessor, settings=settings)
+    told = "Q: one two? A: two\nQ: three?"
+    assert np.array_equal(short.feature("text", told), short.feature("text", "Q: three?"))

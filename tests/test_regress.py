@@ -18,7 +18,7 @@ from mmpipe.predict import load
 from mmpipe.scorecard import Scores
 from mmpipe.targets import Coding
 from mmpipe.tasks.regress import TASK, Rule
-from mmpipe.tasks.task import Decoding, Held, Output, Wishes
+from mmpipe.tasks.task import Decoding, Held, Output, Wishes, Writing
 from mmpipe.verdict import Contender, HeldOut, Thresholds
 
 
@@ -100,7 +100,7 @@ def test_answers_are_told_in_the_targets_unit():
 
 def test_a_bundles_facts_are_checked():
     held = Held(Output(torch.zeros(3, 1), {}), torch.zeros(3), {})
-    decoding = TASK.fit(held, Coding("number", mean=5.0, deviation=2.0))
+    decoding = TASK.fit(held, Coding("number", mean=5.0, deviation=2.0), Writing())
     assert decoding.facts == {"mean": 5.0, "deviation": 2.0} and TASK.contradiction(decoding, outputs=1) == ""
     assert "2 outputs" in TASK.contradiction(decoding, outputs=2)
     for facts in ({}, {"mean": "x", "deviation": 1.0}, {"mean": 1.0, "deviation": 0.0}, {"mean": 1.0}):

@@ -102,6 +102,15 @@ def test_columns_are_those_of_the_workspace(folder):
     assert (other.folder / other.image).read_bytes() == b"p"
 
 
+def test_earlier_turns_of_a_dialogue_land_too(folder):
+    columns = {**COLUMNS, "history": "before"}
+    before = [["what?", "a cat"]]
+    (folder / "rows.jsonl").write_text(json.dumps({"text": "how?", "label": "well", "before": before}))
+    assert land(folder, columns).rows == 1
+    [row] = landed_rows(columns)
+    assert json.loads(row.history) == before
+
+
 def test_a_row_without_an_id_gets_none(folder):
     (folder / "rows.csv").write_text("text,label\nhello,greeting\n")
     land(folder)

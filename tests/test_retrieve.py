@@ -36,7 +36,7 @@ from mmpipe.retrieval_scorecard import DIRECTIONS
 from mmpipe.scorecard import Scores, subsets_of
 from mmpipe.stages.job import ELSEWHERE
 from mmpipe.tasks.retrieve import TASK, Projections, contrastive
-from mmpipe.tasks.task import Decoding, Held, Output, Wishes
+from mmpipe.tasks.task import Decoding, Held, Output, Wishes, Writing
 from mmpipe.verdict import Contender, HeldOut, Thresholds
 
 HERE = torch.tensor([True, True, True])
@@ -144,7 +144,7 @@ def test_nothing_to_find_is_an_error():
     with pytest.raises(InvalidError, match="0 test samples have two modalities"):
         retrieval_scorecard.measure(scores, resamples=10)
     with pytest.raises(InvalidError, match="there is text alone"):
-        TASK.head(["text"], 4, fused_dim=4, outputs=4, dropout=0)
+        TASK.head({"text": 8}, 4, fused_dim=4, outputs=4, dropout=0)
 
 
 def test_validation_is_over_the_whole_split():
@@ -155,7 +155,7 @@ def test_validation_is_over_the_whole_split():
     held = Held(Output(single["text"], single), torch.tensor(scores.target), present)
     found = TASK.validate(held)
     assert found["val_recall_at_1"] > 0.9 and 0 < found["val_loss_calibrated"] <= found["val_loss"]
-    decoding = TASK.fit(held, None)
+    decoding = TASK.fit(held, None, Writing())
     assert decoding.facts == {"modalities": ["audio", "image", "text"], "width": 8}
     assert TASK.contradiction(decoding, outputs=8) == ""
     assert "for 4 outputs" in TASK.contradiction(decoding, outputs=4)

@@ -80,6 +80,72 @@ def refusal(folder, text):
             "3:59 model.fusion: attention needs a sequence, and frozen weights give one vector each, "
             "set it to concat",
         ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, text: none, image: cnn}\n",
+            "2:39 model.image: cnn makes no sense with model.task: transcribe, set it to none",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, image: none}\n",
+            "model.text: gru makes no sense with model.task: transcribe, set it to none or words",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, image: none, text: none, audio: none}\n",
+            "at least one encoder is needed",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, image: none, text: words, audio: none}\n",
+            "2:53 model.audio: none makes no sense with model.task: transcribe, set it to cnn or crnn",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, image: none, text: none}\n"
+            "train: {modality_dropout: 0.3}\n",
+            "3:9 train.modality_dropout: 0.3 makes no sense with model.task: transcribe, set it to 0",
+        ),
+        (
+            "data: {target: text}\n"
+            "model: {task: transcribe, image: none, text: words, output: {decoding: greedy}}\n",
+            "2:40 model.text: words is of no use to model.output.decoding: greedy, "
+            "set one of them to none or beam",
+        ),
+        (
+            "model: {text: words}\n",
+            "1:9 model.text: words makes no sense with model.task: classify, which does not decode with them",
+        ),
+        (
+            "model: {output: {order: 3}}\n",
+            "1:18 model.output.order: 3 makes no sense with model.task: classify, which predicts no text",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: transcribe, image: none, text: none}\n"
+            "gate: {metric: accuracy}\n",
+            "3:8 gate.metric: accuracy makes no sense with model.task: transcribe, which has auto, wer, cer",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer, fusion: stacking}\n",
+            "2:23 model.fusion: stacking joins each modality's own answer, and answers in words cannot be "
+            "averaged: set it to concat, gated, attention or lowrank",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer, decoder: {heads: 5}}\n",
+            "model.decoder.heads: 5 does not divide model.dim, 96",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer, output: {units: bpe, decoding: greedy}}\n",
+            "model.output.decoding: means nothing to model.task: answer, which has model.decoder: "
+            "set it to beam",
+        ),
+        (
+            "model: {decoder: {search: beam}}\n",
+            "1:19 model.decoder.search: beam makes no sense with model.task: classify, which has no decoder",
+        ),
+        (
+            "model: {task: answer}\n",
+            "data.target: label makes no sense with model.task: answer, set it to text",
+        ),
+        (
+            "data: {target: text}\nmodel: {task: answer}\ntrain: {auxiliary: 0.5, label_smoothing: 0.1}\n",
+            "3:9 train.auxiliary: 0.5 makes no sense with model.task: answer, set it to 0",
+        ),
         ("model: {task: clasify}\n", "not 'clasify', did you mean 'classify'?"),
     ],
 )

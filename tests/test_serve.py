@@ -220,13 +220,16 @@ def test_garbage_on_the_wire_leaves_the_server_standing(server):
     assert server.client.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regress", "retrieve"])
+@pytest.mark.parametrize("task", ["answer", "multilabel", "regress", "retrieve", "transcribe"])
 def test_every_task_is_served(tmp_path, task):
     samples = tiny_bundle.write(tmp_path, task=task)
     sample = next(one for one in samples.values() if len(one) == 3)
     predictor = load(tmp_path / paths.BUNDLE, device="cpu")
-    explain = predictor.explain if task != "retrieve" else predictor.predict  # an embedding is no sum
+    no_sum = task in ("answer", "retrieve", "transcribe")
+    explain = predictor.predict if no_sum else predictor.explain
     with serving.running(tmp_path / paths.BUNDLE) as server:
         assert server.client.get("/healthz").json()["task"] == task
         assert server.predict(sample).json() == said(predictor.predict(**sample))
         assert server.predict(sample, explain="true").json() == said(explain(**sample))
+        if task == "transcribe":
+            refused(server.predict(text="a low one"), 422, "row-lacks")

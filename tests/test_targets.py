@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mmpipe import ingest, manifest, split, targets
+from mmpipe import batches, ingest, manifest, schema, split, tables, targets
 from mmpipe.errors import InvalidError
 from mmpipe.manifest import BadRow, Row
 from mmpipe.targets import Coding
@@ -21,6 +21,7 @@ from mmpipe.targets import Coding
         ("labels", "größe", '["größe"]'),
         ("number", " 3", "3.0"),
         ("number", "1e3", "1000.0"),
+        ("text", "Un chat, deux!", "Un chat, deux!"),
         ("none", "anything", None),
         ("label", None, None),
     ],
@@ -37,6 +38,7 @@ def test_a_cell_is_stored_in_one_way(kind, cell, stored):
         ("number", "inf", "is no finite number"),
         ("labels", '["a"', "starts as a JSON list and is none"),
         ("labels", '[["a"]]', "is a list of other things than labels"),
+        ("text", "?! —", "'?! —' has neither letter nor digit"),
         ("labels", "[true]", "is a list of other things than labels"),
         ("labels", "[" * 100_000, "starts as a JSON list and is none"),
     ],
@@ -66,6 +68,23 @@ def test_numbers_are_standardised_by_train():
     with pytest.raises(InvalidError, match=r"all 2 train samples have one target, 1\.0"):
         targets.fit("number", ["1.0", "1.0"])
     assert targets.encode(targets.fit("none", [None, None]), [None]).tolist() == [-1]
+
+
+def test_texts_become_ids_of_the_units_of_the_train_split(tmp_path):
+    cells = [("train", "Ab"), ("train", "ba b"), ("test", "a cab!"), ("val", "?c")]
+    rows = [
+        {"id": f"s{n}", "split": part, "group": f"s{n}", "target": cell}
+        for n, (part, cell) in enumerate(cells)
+    ]
+    tables.write_rows(tmp_path / "splits.parquet", rows, schema.SPLIT)
+    coding = batches.fit_coding(tmp_path / "splits.parquet", "text")
+    assert coding.texts == ("Ab", "ba b") and coding.units.size == 4  # what is no unit, " ", "a" and "b"
+    found = targets.encode(coding, [cell for _, cell in cells])
+    assert found.tolist() == [[2, 3, -1, -1], [3, 2, 1, 3], [2, 1, 2, 3], [-1] * 4]  # train has no c
+    assert targets.encode(coding, []).shape == (0, 0)
+    assert targets.strata("text", ["a", "b"]) == [(), ()]
+    pieces = batches.fit_coding(tmp_path / "splits.parquet", "text", pieces="bpe", most=10)
+    assert pieces.units.decode(targets.encode(pieces, ["ba b"])[0].tolist()) == "ba b"
 
 
 def test_a_large_mean_costs_no_digits():

@@ -17,7 +17,8 @@ from mmpipe.model.network import build_model
 from mmpipe.resume import States
 from mmpipe.stages import code
 from mmpipe.stages.job import ELSEWHERE
-from mmpipe.tasks.task import names
+from mmpipe.tasks.task import Writing, names
+from mmpipe.transcripts import units
 
 FEATURES = {m: paths.features(m) for m in schema.MODALITIES}
 AUGMENTATION = augment.Settings(image_flip=0.5, image_crop=0.1, audio_time_mask=0.2, token_dropout=0.1)
@@ -304,6 +305,9 @@ def test_a_gpu_gives_the_same_bits_twice(data, tmp_path):
     assert same(first, again) and progress.history[-1]["val_accuracy"] >= 0.9
 
 
+WRITTEN = targets.Coding("text", units=units.Units((" ", "a")), texts=("a", "a a"))
+
+
 def targeted(data, task):
     """The same samples with targets of a task, the width of its output, and their coding."""
     kinds = {
@@ -311,6 +315,10 @@ def targeted(data, task):
         "multilabel": (lambda labels: torch.eye(2)[labels], 2, targets.Coding("labels", tuple(tiny.LABELS))),
         "regress": (lambda labels: 2.0 * labels.double() - 1, 1, targets.Coding("number")),
         "retrieve": (lambda labels: labels * 0 - 1, 8, targets.Coding("none")),
+        **dict.fromkeys(
+            ("answer", "transcribe"),
+            (lambda labels: torch.stack([labels + 1, 2 - labels, labels * 0 - 1], 1), 3, WRITTEN),
+        ),
     }
     change, width, coding = kinds[task]
     return tuple(replace(part, target=change(part.target)) for part in data), width, coding
@@ -320,7 +328,8 @@ def targeted(data, task):
 def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, monkeypatch, task):
     """The modules that the fingerprint of `train` leaves out: with all of them broken, the same bits."""
     data, width, coding = targeted(data, task)
-    once = partial(fit, data, replace(SETTINGS, epochs=1), task=task, classes=width)
+    own = {"writer": {"tokens": 4, "layers": 1, "heads": 2}} if task == "answer" else {}
+    once = partial(fit, data, replace(SETTINGS, epochs=1), task=task, classes=width, **own)
     whole = once(States(tmp_path / "a", "k"))[0]
     broken = 0
     for name in code.JUDGES["train"]:
@@ -335,10 +344,10 @@ def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, mo
     assert network.task.chooses in progress.history[0]
     machine = runtime.select(precision="fp32", threads=1)
     validation.fit_trust(network, data[1], machine)
-    decoding = network.task.fit(validation.score(network, data[1], machine), coding)
+    decoding = network.task.fit(validation.score(network, data[1], machine), coding, Writing())
     assert network.task.contradiction(decoding, outputs=width) == ""
     nobody = validation.score(network, batches.load(FEATURES, paths.SPLITS, "nothing"), machine)
-    assert network.task.contradiction(network.task.fit(nobody, coding), outputs=width) == ""
+    assert network.task.contradiction(network.task.fit(nobody, coding, Writing()), outputs=width) == ""
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regress"])

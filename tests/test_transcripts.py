@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmpipe.errors import InvalidError
-from mmpipe.transcripts import ctc, error_rate, ngram, units
+from mmpipe.transcripts import ctc, error_rate, form, ngram, units
 from mmpipe.transcripts.scorer import Expected, Language
 
 LINES = [
@@ -24,7 +24,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(
-    ("text", "form"),
+    ("text", "wanted"),
     [
         ("  L’Arc-en-ciel !", "l'arc en ciel"),
         (unicodedata.normalize("NFD", "Éléphant ÇA"), "éléphant ça"),
@@ -33,8 +33,8 @@ LINES = [
         ("Straße ΟΔΟΣ", "straße οδος"),
     ],
 )
-def test_the_normal_form_of_a_transcript(text, form):
-    assert units.normalise(text) == form == units.normalise(form)
+def test_the_normal_form_of_a_transcript(text, wanted):
+    assert form.normalise(text) == wanted == form.normalise(wanted)
 
 
 @pytest.mark.parametrize("kind", units.KINDS)
@@ -45,7 +45,7 @@ def test_units_give_back_the_normal_form_and_do_not_depend_on_the_order(kind):
     assert units.BLANK not in fitted.encode(LINES[0]) and fitted.size == len(fitted.texts) + 1
     for line in LINES:
         ids = fitted.encode(line)
-        assert fitted.decode(ids) == units.normalise(line)
+        assert fitted.decode(ids) == form.normalise(line)
         assert units.Units.from_json(fitted.to_json()).encode(line) == ids
     assert fitted.decode(fitted.encode("zut un ballon")) == "ut un ballon"  # no z in train
 
@@ -264,7 +264,7 @@ def test_error_rates_are_jiwers_and_an_empty_reference_counts_insertions():
     np.testing.assert_array_equal(some.lengths, [3, 3, 0, 2])
     assert some.rate == pytest.approx(6 / 8)
     rest = [0, 1, 3]
-    forms = [[units.normalise(texts[i]) for i in rest] for texts in (told, heard)]
+    forms = [[form.normalise(texts[i]) for i in rest] for texts in (told, heard)]
     letters = error_rate.characters(told, heard)
     assert (letters.edits[rest].sum() / letters.lengths[rest].sum()) == pytest.approx(jiwer.cer(*forms))
     assert letters.edits[2] == len("un mot") and math.isnan(error_rate.words(["!"], [""]).rate)

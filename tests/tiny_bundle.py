@@ -1,6 +1,7 @@
 """A workspace with real small files, their features and an untrained bundle."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from mmpipe import batches, paths, schema, tables, targets
 from mmpipe.features import audio, image, text
 from mmpipe.model.checkpoint import save_bundle
 from mmpipe.model.network import build_model
+from mmpipe.tasks import transcribe
+from mmpipe.tasks.task import Held, Output, Writing
+from mmpipe.transcripts import units
 
 LABELS = ["bass", "=tenor", "voice"]
 CODING = targets.Coding("label", tuple(LABELS))
@@ -30,11 +34,19 @@ SETTINGS = {
     "image": {"size": 16, "mode": "fast"},
     "text": {"vocab_size": 300, "max_tokens": 16, "lowercase": True},
 }
+SPOKEN = units.fit(WORDS)
+WRITTEN = transcribe.TASK.fit(
+    Held(Output(torch.zeros(0, SPOKEN.size), {}), torch.zeros(0, 1, dtype=torch.int64), {}),
+    targets.Coding("text", units=SPOKEN, texts=tuple(WORDS)),
+    Writing(width=4, order=3),
+)
 TASKS = {
     "classify": (3, LABELS, {}),
     "multilabel": (3, LABELS, {"thresholds": [0.5, 0.3, 0.7]}),
     "regress": (1, [], {"mean": 1000.0, "deviation": 50.0}),
     "retrieve": (12, [], {"modalities": list(schema.MODALITIES), "width": 12}),
+    "answer": (SPOKEN.size, [], {"units": json.loads(SPOKEN.to_json())}),
+    "transcribe": (SPOKEN.size, [], WRITTEN.facts),
 }
 """Of each: the width of its output, its labels, what decodes it."""
 FACTS = {
@@ -117,6 +129,8 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         "dropout": 0.1,
         "fusion": "concat",
     }
+    architecture |= {"text": "words"} if task == "transcribe" else {}
+    architecture |= {"writer": {"tokens": 6, "search": "beam", "width": 3}} if task == "answer" else {}
     architecture |= {"n_mels": 8, "vocab_size": text.vocab_size(tokenizer), "image_flip": False}
     network = build_model(**architecture)
     features = {m: root / paths.features(m) for m in modalities}
@@ -138,5 +152,6 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         architecture=architecture,
         metrics={},
         tokenizer=tokenizer if "text" in modalities else None,
+        arrays=WRITTEN.arrays if task == "transcribe" else {},
     )
     shutil.copytree(root / paths.TRAINED, root / paths.BUNDLE)

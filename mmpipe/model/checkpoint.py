@@ -1,20 +1,24 @@
 """A bundle and the network in it: weights as safetensors, the rest as JSON; never unpickles."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy as np
 import safetensors
+import safetensors.numpy
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from tokenizers import Tokenizer
 from torch import nn
 
 from mmpipe import batches, bundle, files
-from mmpipe.bundle import CONFIG, FROZEN, METRICS, TOKENIZER, WEIGHTS
+from mmpipe.bundle import CONFIG, DECODING, FROZEN, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.features import embedding
 from mmpipe.model import pretrained
@@ -23,6 +27,7 @@ from mmpipe.model.network import Network, build_model
 from mmpipe.model.pretrained import Backbone
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding, Task
+from mmpipe.transcripts.units import Units
 
 FORMAT = 1
 Net = TypeVar("Net", bound=nn.Module)
@@ -76,9 +81,9 @@ class Bundle:
     @property
     def coding(self) -> Coding:
         """How targets are numbers for it."""
-        facts = {
-            name: self.decoding.facts[name] for name in ("mean", "deviation") if name in self.decoding.facts
-        }
+        told = self.decoding.facts
+        facts: dict[str, Any] = {name: told[name] for name in ("mean", "deviation") if name in told}
+        facts |= {"units": Units.from_json(json.dumps(told["units"]))} if self.task.kind == "text" else {}
         return Coding(self.task.kind, tuple(self.labels), **facts)
 
     @property
@@ -89,6 +94,16 @@ class Bundle:
             for m, net in self.backbones.items()
         }
         return {**self.features, **vectors}
+
+    def words(self, tokens: Sequence[NDArray[Any] | None]) -> list[str]:
+        """What each sample's text says, of a model that reads it as words, as far as it does; else nothing.
+
+        `tokens`: the text as a feature, None where it is absent.
+        """
+        if self.tokenizer is None or self.config["architecture"].get("text") != "words":
+            return []
+        ids = [[] if one is None else one.tolist() for one in tokens]
+        return [words.strip() for words in Tokenizer.from_str(self.tokenizer).decode_batch(ids)]
 
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]
@@ -110,11 +125,13 @@ def save_bundle(  # noqa: PLR0913 (what a bundle is made of)
     metrics: Mapping[str, Any],
     tokenizer: str | None,
     backbones: Mapping[str, Backbone] = MappingProxyType({}),
+    arrays: Mapping[str, NDArray[np.int32]] = MappingProxyType({}),
 ) -> str:
     """Write the bundle and return its digest; `folder` is replaced whole, at once.
 
     `config` holds at least labels, temperature, decoding, preprocessing and features. `backbones`: the frozen
-    ones, in files of their own, which are the same bytes in every bundle that has them.
+    ones, in files of their own, which are the same bytes in every bundle that has them. `arrays`: of the
+    decoding.
     """
     contents = {
         WEIGHTS: _serialised(model),
@@ -124,6 +141,8 @@ def save_bundle(  # noqa: PLR0913 (what a bundle is made of)
         ).encode(),
         METRICS: files.canonical_json(metrics).encode(),
     }
+    if arrays:
+        contents[DECODING] = safetensors.numpy.save(dict(sorted(arrays.items())))
     if tokenizer is not None:
         contents[TOKENIZER] = tokenizer.encode()
     return bundle.write(folder, contents)
@@ -138,7 +157,8 @@ def load_bundle(folder: Path, *, device: torch.device | None = None, for_tables:
     whole = bundle.read(folder)
     contents = whole.files
     config = bundle.parse_object(contents[CONFIG], str(folder / CONFIG))
-    checked = _check(config, folder / CONFIG, tokenizer=TOKENIZER in contents)
+    arrays = _arrays(contents[DECODING], folder / DECODING) if DECODING in contents else {}
+    checked = _check(config, folder / CONFIG, tokenizer=TOKENIZER in contents, arrays=arrays)
     made = checked.architecture
     if odd := sorted({FROZEN[m] for m in made.frozen()} ^ (set(FROZEN.values()) & set(contents))):
         what = f"contradicts the architecture in {CONFIG}"
@@ -150,7 +170,7 @@ def load_bundle(folder: Path, *, device: torch.device | None = None, for_tables:
     return Bundle(
         model=model.to(device).eval(),
         backbones={m: net.to(device).eval().requires_grad_(False) for m, net in backbones.items()},
-        decoding=checked.decoder,
+        decoding=checked.decoder(arrays),
         preprocessing=checked.preprocessing,
         features={m: feature.model_dump() for m, feature in checked.features.items()},
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
@@ -161,7 +181,19 @@ def load_bundle(folder: Path, *, device: torch.device | None = None, for_tables:
     )
 
 
-def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> Config:
+def _arrays(data: bytes, path: Path) -> dict[str, NDArray[np.int32]]:
+    try:
+        found: dict[str, NDArray[Any]] = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise VerificationError("bundle-damaged", f"holds no arrays ({error})", where=str(path)) from None
+    if odd := sorted(name for name, array in found.items() if array.dtype != np.int32):
+        raise VerificationError("bundle-damaged", f"holds {odd[0]} of another type", where=str(path))
+    return found
+
+
+def _check(
+    config: dict[str, Any], path: Path, *, tokenizer: bool, arrays: dict[str, NDArray[np.int32]]
+) -> Config:
     if config.get("format") != FORMAT:
         what = f"has format {config.get('format')!r}, this version reads {FORMAT}"
         raise InvalidError("bundle-format", what, where=str(path))
@@ -171,7 +203,7 @@ def _check(config: dict[str, Any], path: Path, *, tokenizer: bool) -> Config:
         first = error.errors()[0]
         what = f"is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise VerificationError("bundle-damaged", what, where=str(path)) from None
-    if odd := checked.contradiction(tokenizer=tokenizer):
+    if odd := checked.contradiction(arrays, tokenizer=tokenizer):
         raise VerificationError("bundle-damaged", f"contradicts itself: {odd}", where=str(path))
     return checked
 

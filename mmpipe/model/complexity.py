@@ -1,7 +1,8 @@
 """What one prediction costs: parameters, and multiply-adds and time of the largest sample there can be."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def measure(model: Network, facts: Facts, backbones: Mapping[str, Backbone] | No
     batch = _batch(model, facts)
     training = model.training
     frozen = backbones or {}
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), _longest_answers(model):
         model.eval()(batch)
         for modality, net in frozen.items():
             net(*(part.to(net.mean.device) for part in _raw(modality, facts[modality]["base"])))
@@ -74,7 +75,7 @@ def load(
     frozen = [(net, _raw(m, facts[m]["base"], batch_size)) for m, net in (backbones or {}).items()]
     times = []
     _reset_peak(model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _longest_answers(model):
         for _ in range(1 + ROUNDS):
             start = time.perf_counter()
             for net, raw in frozen:
@@ -104,6 +105,19 @@ def check(
     over = [f"{found[name]:,} {name} of {limit:,}" for name, limit in limits.items() if found[name] > limit]
     if over:
         raise InvalidError("budget-exceeded", f"the model has {' and '.join(over)}", where="train.budget")
+
+
+@contextmanager
+def _longest_answers(model: Network) -> Iterator[None]:
+    """Of a head that writes: how long its answers are depends on its weights."""
+    writers: list[Any] = [part for part in model.modules() if hasattr(part, "longest")]
+    for one in writers:
+        one.longest = True
+    try:
+        yield
+    finally:
+        for one in writers:
+            one.longest = False
 
 
 def _batch(model: Network, facts: Facts, size: int = 1) -> batches.Batch:

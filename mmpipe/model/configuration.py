@@ -2,12 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mmpipe.bundle import TOKENIZER
 from mmpipe.model.fusion import FUSIONS
 from mmpipe.tasks import task
 from mmpipe.tasks.task import Decoding
+
+Arrays = dict[str, NDArray[np.int32]]
 
 
 def _known_fusion(name: str) -> str:
@@ -33,9 +37,10 @@ class Architecture(BaseModel):
     rank: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
     image: Literal["cnn", "resnet", "vector", "pretrained"] = "cnn"
-    text: Literal["gru", "transformer", "vector", "pretrained"] = "gru"
+    text: Literal["gru", "transformer", "words", "vector", "pretrained"] = "gru"
     audio: Literal["cnn", "crnn", "vector"] = "cnn"
     backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    writer: dict[str, Any] | None = None
 
     def frozen(self) -> list[str]:
         """The modalities whose vectors a backbone beside the network makes."""
@@ -72,17 +77,16 @@ class Config(BaseModel):
     preprocessing: dict[str, dict[str, Any]]
     features: dict[str, _Feature]
 
-    @property
-    def decoder(self) -> Decoding:
+    def decoder(self, arrays: Arrays) -> Decoding:
         """What turns outputs into answers."""
-        return Decoding(self.labels, self.temperature, self.decoding)
+        return Decoding(self.labels, self.temperature, self.decoding, arrays)
 
-    def contradiction(self, *, tokenizer: bool) -> str:
+    def contradiction(self, arrays: Arrays, *, tokenizer: bool) -> str:
         """What in it does not go together, or nothing; `tokenizer`: whether the bundle has one."""
         model, modalities = self.architecture, self.architecture.modalities
         if model.task not in task.names():
             return f"the unknown task {model.task!r}"
-        if odd := task.load(model.task).contradiction(self.decoder, outputs=model.classes):
+        if odd := task.load(model.task).contradiction(self.decoder(arrays), outputs=model.classes):
             return odd
         for section in ("preprocessing", "features"):
             if lacking := sorted(set(modalities) - set(getattr(self, section))):
@@ -94,6 +98,8 @@ class Config(BaseModel):
                 return f"features.{modality} of shape {shape}"
         if "audio" in modalities and ranks["audio"] == 2 and self.features["audio"].shape[1] != model.n_mels:
             return f"features.audio of shape {self.features['audio'].shape} for {model.n_mels} values a frame"
+        if task.load(model.task).writes != (model.writer is not None):
+            return f"{'no' if model.writer is None else 'a'} writer for the task {model.task}"
         if model.fusion == "attention" and model.dim % model.heads:
             return f"{model.heads} attention heads for {model.dim} dimensions"
         if ("text" in modalities) != tokenizer:

@@ -27,10 +27,22 @@ def steps(model: Decoder, memory: Tensor, mask: Tensor) -> Next:
 
     def ask(prefixes: Tensor, rows: Tensor) -> Tensor:
         last = prefixes.new_full((len(prefixes), 1), END)  # of no influence
-        logits = model(memory[rows], mask[rows], torch.cat([prefixes, last], 1))
+        tokens, of = torch.cat([prefixes, last], 1).to(memory.device), rows.to(memory.device)
+        logits = model(memory[of], mask[of], tokens)
         return decoder.next_log_probs(logits[:, -1])
 
     return ask
+
+
+def endless(ask: Next) -> Next:
+    """The same, but no answer ends before it has to: what the longest costs, whatever the weights are."""
+
+    def never_ending(prefixes: Tensor, rows: Tensor) -> Tensor:
+        told = ask(prefixes, rows)
+        told[:, END] = -math.inf
+        return told
+
+    return never_ending
 
 
 def greedy(ask: Next, samples: int, *, limit: int) -> list[Answer]:

@@ -53,13 +53,24 @@ class Network(nn.Module):
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """{modality: zeros where absent}. The costly part, once for any number of subsets.
 
-        Sequences have no step unless the fusion reads them.
+        Sequences have no step unless the fusion or the task's head reads them.
         """
         return {m: self._encode(m, batch) for m in self.encoders}
 
-    def decode(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Output:
-        """What the modalities that `present` marks say together. `present`: {modality: bool (B,)}."""
+    def decode(
+        self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor], target: Tensor | None = None
+    ) -> Output:
+        """What the modalities that `present` marks say together. `present`: {modality: bool (B,)}.
+
+        `target`: what a head that writes is to write; its output is then of each unit, given those before.
+        """
         weight = self._weights(present)
+        if self.task.writes:
+            written: Output = self.head(self.fusion(encoded, weight), encoded, weight, target)
+            return written
+        if self.task.sequences:
+            read: Output = self.head(encoded, weight)
+            return read
         pooled = {m: one.pooled for m, one in encoded.items()}
         if self.fusion.level == "model":
             opinions: dict[str, Tensor] = self.head.opinions(pooled)  # type: ignore[operator]  # of heads that fuse
@@ -97,8 +108,8 @@ class Network(nn.Module):
         return Encoded(*(part.new_zeros(len(x), *part.shape[1:]).index_copy(0, rows, part) for part in some))
 
     def _kept(self, encoded: Encoded) -> Encoded:
-        """Without the sequence where the fusion does not read it."""
-        if self.fusion.sequences:
+        """Without the sequence where nobody reads it."""
+        if self.fusion.sequences or self.task.sequences:
             return encoded
         return encoded._replace(sequence=encoded.sequence[:, :0], mask=encoded.mask[:, :0])
 
@@ -134,12 +145,14 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     backbones: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     rank: int = 4,
     heads: int = 4,
+    writer: Mapping[str, Any] | None = None,
 ) -> Network:
     """An untrained network; the arguments are what the bundle records as `architecture`.
 
     `classes`: the width of an output, which the task says: of one or several labels their number. `image`,
     `text`, `audio`: names of encoders. `n_mels`: values a frame of audio features. `backbones`: {modality:
-    blueprint} of the encoders `vector`, which get what a frozen backbone made, and `pretrained`.
+    blueprint} of the encoders `vector`, which get what a frozen backbone made, and `pretrained`. `writer`:
+    of a task that writes its `writer.Design`.
     """
     names = {"audio": audio, "image": image, "text": text}
     sizes: dict[str, dict[str, Any]] = {
@@ -153,5 +166,6 @@ def build_model(  # noqa: PLR0913 (the keys of a bundle's architecture)
     widths = {m: _width(encoder) for m, encoder in encoders.items()}
     joined = FUSIONS[fusion](Sizes(widths, dim, classes, rank, heads))
     learns = load(task)
-    head = learns.head(sorted(encoders), dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout)
+    own = {} if writer is None else {"design": writer}
+    head = learns.head(widths, dim, fused_dim=joined.out_dim, outputs=classes, dropout=dropout, **own)
     return Network(encoders, joined, head, dim=dim, task=learns)

@@ -92,7 +92,7 @@ def _read_row(row: Row | BadRow, columns: Columns, max_bytes: int) -> tuple[Line
     """The sample as it will be written, and its files by the names they will have. Raises SampleError."""
     if isinstance(row, BadRow):
         raise SampleError(row.code, row.what)
-    cells = {key: getattr(row, key) for key in ("text", "target", "group", "split")}
+    cells = {key: getattr(row, key) for key in ("text", "history", "target", "group", "split")}
     cells["id"] = None if row.id == f"{row.source}:{row.row}" else row.id
     contents: dict[str, bytes] = {}
     for key, name in (("image", row.image), ("audio", row.audio), ("text_path", row.text_path)):

@@ -130,10 +130,10 @@ def answers(questions: Sequence[Question]) -> list[Answer]:
 def _features(question: Question) -> dict[str, NDArray[Any]]:
     """Those of the files, and that of the text, which needs no process of its own."""
     features = dict(question.features)
-    taken = question.predictor.modalities
-    if question.text is not None and "text" in taken:
-        features["text"] = question.predictor.preprocessor.feature("text", question.text)
+    preprocessor = question.predictor.preprocessor
+    if question.text is not None and "text" in question.predictor.modalities:
+        features["text"] = preprocessor.feature("text", question.text)
     some = {m: feature for m, feature in features.items() if len(feature)}
-    if not some:
-        raise SampleError("row-empty", f"has none of {', '.join(taken)}")
+    if (refusal := preprocessor.lacks(some)) is not None:
+        raise SampleError(refusal.code, refusal.what)
     return some

@@ -33,8 +33,9 @@ LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
 JUDGES = {
     "train": (
-        *("findings", "guards", "label_findings", "metrics", "multilabel_scorecard", "paired"),
-        *("regression_scorecard", "retrieval_scorecard", "scorecard", "sheets", "verdict"),
+        *("answer_scorecard", "findings", "guards", "label_findings", "metrics", "multilabel_scorecard"),
+        *("paired", "regression_scorecard", "retrieval_scorecard", "scorecard", "sheets"),
+        *("transcript_scorecard", "verdict"),
     )
 }
 """Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""

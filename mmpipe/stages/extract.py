@@ -21,7 +21,7 @@ def main() -> None:
     settings = pretrained.settings(modality, section)
     if modality == "text":
         tokenizer = paths.TOKENIZER.read_text("utf-8")
-        settings = {"tokenizer_json": tokenizer, "max_tokens": settings["max_tokens"]}
+        settings = {"tokenizer_json": tokenizer, **{key: settings[key] for key in ("max_tokens", "turns")}}
     samples = tables.read(paths.SAMPLES, schema.SAMPLES)
     counts = extract(
         samples,

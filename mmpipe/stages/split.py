@@ -8,6 +8,7 @@ from mmpipe import groups, paths, schema, split, tables, targets
 from mmpipe.files import write_json
 from mmpipe.params import Split, load
 from mmpipe.stages.process import run
+from mmpipe.transcripts.form import normalise
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     on, kind = params.split, params.data.target
     samples = tables.read(paths.SAMPLES, schema.SAMPLES).to_pydict()
     ids, strata = samples["id"], targets.strata(kind, samples["target"])
-    found = _groups(samples, on)
+    found = _groups(samples, on, kind)
     splits = _splits(samples | {"strata": strata}, found.names, on)
     for modality in ("image", "audio"):
         split.check_leaks(
@@ -30,10 +31,12 @@ def main() -> None:
     print(f"split: {len(ids)} samples = {sizes}, in {counts['groups']} groups")  # noqa: T201
 
 
-def _groups(samples: dict[str, list[Any]], on: Split) -> groups.Groups:
+def _groups(samples: dict[str, list[Any]], on: Split, kind: str) -> groups.Groups:
     shared = [samples[name] for name in ("group", "image_sha256", "audio_sha256")]
     if on.group_identical_text:
         shared.append([text and groups.normalise_text(text) for text in samples["text"]])
+    if on.group_identical_target and kind == "text":
+        shared.append([normalise(text) for text in samples["target"]])
     return groups.find(
         samples["id"],
         shared=shared,

@@ -22,7 +22,7 @@ from mmpipe.stages import backbones, pretrained
 from mmpipe.stages.job import Data, Job
 from mmpipe.stages.process import run
 from mmpipe.targets import Coding
-from mmpipe.tasks.task import Decoding
+from mmpipe.tasks.task import Decoding, Writing
 from mmpipe.tasks.task import load as load_task
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
@@ -42,7 +42,8 @@ def main() -> None:
     on = params.train
     machine = runtime.select(precision=on.precision, threads=on.threads, deterministic=on.deterministic)
     task = load_task(params.model.task)
-    coding = batches.fit_coding(paths.SPLITS, task.kind)
+    text = params.model.output
+    coding = batches.fit_coding(paths.SPLITS, task.kind, pieces=text.units, most=text.max_units)
     data = _data(coding, [m for m in MODALITIES if getattr(params.model, m) != "none"])
     architecture = _architecture(params, data[0], task.outputs(coding, dim=params.model.dim))
     provenance = _provenance(params, machine)
@@ -55,13 +56,17 @@ def main() -> None:
     metrics, decoding = _learn(job, network, data, coding)
     metrics |= complexity.measure(network, facts, frozen) | _classes(params, data[0], coding)
     config = _config(params, decoding, data[0], provenance) | {"architecture": architecture}
-    _save(network, config, metrics, frozen)
+    _save(network, config, metrics, frozen, decoding)
     job.states.clear()
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
 
 def _save(
-    network: Network, config: dict[str, Any], metrics: dict[str, Any], frozen: dict[str, Backbone]
+    network: Network,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    frozen: dict[str, Backbone],
+    decoding: Decoding,
 ) -> None:
     save_bundle(
         paths.TRAINED,
@@ -71,6 +76,7 @@ def _save(
         metrics=metrics,
         tokenizer=paths.TOKENIZER.read_text("utf-8") if "text" in network.modalities else None,
         backbones=frozen,
+        arrays=decoding.arrays,
     )
     files.write_json(paths.METRICS / "train.json", metrics)
 
@@ -111,10 +117,23 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
         architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
+    if load_task(params.model.task).writes:
+        architecture["writer"] = _writer(params, data)
     own = {"lowrank": "rank", "attention": "heads"}.get(params.model.fusion)
     if own is not None:
         architecture[own] = getattr(params.model, own)
     return architecture
+
+
+def _writer(params: Params, data: batches.Dataset) -> dict[str, Any]:
+    """How answers are written: a `Design` in plain values, with the train split's answers if it is closed."""
+    on = params.model.decoder
+    found = {"tokens": on.longest, "layers": on.layers, "heads": on.heads, "search": on.search}
+    if on.search == "greedy":
+        return found
+    answers = sorted({tuple(unit for unit in row if unit >= 0) for row in data.target.tolist()})
+    some = [list(answer) for answer in answers if 0 < len(answer) <= on.longest]
+    return found | {"width": on.width} | ({"closed": some} if on.search == "closed" else {})
 
 
 def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict[str, Any], Decoding]:
@@ -122,7 +141,7 @@ def _learn(job: Job, network: Network, data: Data, coding: Coding) -> tuple[dict
     folds = [] if network.fusion.trained else job.folds(data[0], coding.kind)
     progress = _fit(job, network, data)
     fitted = {"stacking": job.stack(network, data, folds)} if folds else {}
-    metrics, decoding = _validate(network, data[1], progress, coding)
+    metrics, decoding = _validate(job, network, data, progress, coding)
     return {**metrics, **fitted}, decoding
 
 
@@ -146,7 +165,7 @@ def _fit(job: Job, network: Network, data: Data) -> train.Progress:
 
 
 def _validate(
-    network: Network, val: batches.Dataset, progress: train.Progress, coding: Coding
+    job: Job, network: Network, data: Data, progress: train.Progress, coding: Coding
 ) -> tuple[dict[str, Any], Decoding]:
     """Fit trust and what decoding needs on the validation split, in float32; what comes of it."""
     metrics: dict[str, Any] = {
@@ -155,10 +174,14 @@ def _validate(
     }
     if facts := network.fusion.facts():
         metrics["fusion"] = facts
-    machine = runtime.Runtime(network.device, runtime.FLOAT32)
+    machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
     validation.fit_trust(network, val, machine)
     held = validation.score(network, val, machine)
-    decoding = network.task.fit(held, coding)
+    writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
+    decoding = network.task.fit(held, coding, writing)
+    if coding.kind == "text":  # how much of it is learnt by heart
+        known = validation.measure(network.task, validation.score(network, train_set, machine))
+        metrics |= {name.replace("val_", "train_"): value for name, value in known.items()}
     if len(val) == 0:
         return metrics, decoding
     metrics |= validation.measure(network.task, held)

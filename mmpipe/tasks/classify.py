@@ -16,7 +16,18 @@ from mmpipe.imbalance import Rule
 from mmpipe.metrics import Floats
 from mmpipe.scorecard import Numbers, Scores
 from mmpipe.targets import Coding
-from mmpipe.tasks.task import Asked, Decoding, Held, Output, Prediction, Task, Wishes, fullest, own_losses
+from mmpipe.tasks.task import (
+    Asked,
+    Decoding,
+    Held,
+    Output,
+    Prediction,
+    Task,
+    Wishes,
+    Writing,
+    fullest,
+    own_losses,
+)
 
 
 class Classify(nn.Module):
@@ -64,6 +75,9 @@ class Classification:
     kind = "label"
     fuses = True
     explains = True
+    sequences = False
+    writes = False
+    needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = LabelPrediction
     rules = guards.LABELS
@@ -73,10 +87,10 @@ class Classification:
         return len(coding.labels)
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """Linear on the fused vector and on each modality."""
-        return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
+        return Classify(list(modalities), dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """What is done about rare classes, by the train split's frequencies."""
@@ -110,7 +124,7 @@ class Classification:
         }
         return {name: round(float(value), 6) for name, value in found.items()}
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """The temperature."""
         logits, target = held.output.logits.double().cpu().numpy(), held.target.cpu().numpy()
         return Decoding(list(coding.labels), round(fit_temperature(logits, target), 6))
@@ -125,7 +139,11 @@ class Classification:
         return ["+".join(sorted(modalities))]
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """The likeliest label."""
         return [

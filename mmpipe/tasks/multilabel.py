@@ -26,6 +26,7 @@ from mmpipe.tasks.task import (
     Prediction,
     Task,
     Wishes,
+    Writing,
     fullest,
     own_losses,
     prediction_table,
@@ -66,6 +67,9 @@ class Multilabel:
     kind = "labels"
     fuses = True
     explains = True
+    sequences = False
+    writes = False
+    needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = LabelsPrediction
     rules = guards.SEVERAL_LABELS
@@ -75,10 +79,10 @@ class Multilabel:
         return len(coding.labels)
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """Linear on the fused vector and on each modality."""
-        return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
+        return Classify(list(modalities), dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """`inverse`: a label's positives weigh as much as its negatives."""
@@ -110,7 +114,7 @@ class Multilabel:
         }
         return {name: round(float(value), 6) for name, value in found.items()}
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """The temperature, and a threshold a label."""
         logits, target = held.output.logits.double().cpu().numpy(), held.target.cpu().numpy()
         temperature = round(fit_binary_temperature(logits, target), 6)
@@ -131,7 +135,11 @@ class Multilabel:
         return ["+".join(sorted(modalities))]
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """The labels that reach their thresholds."""
         chances, marks = _decided(fullest(outputs), decoding)

@@ -24,6 +24,7 @@ from mmpipe.tasks.task import (
     Prediction,
     Task,
     Wishes,
+    Writing,
     fullest,
     own_losses,
     prediction_table,
@@ -60,6 +61,9 @@ class Regression:
     kind = "number"
     fuses = True
     explains = True
+    sequences = False
+    writes = False
+    needs: frozenset[str] = frozenset()
     chooses = "val_loss"
     answer: type[Prediction] = NumberPrediction
     rules = regression_scorecard.RULES
@@ -69,10 +73,10 @@ class Regression:
         return 1
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """Linear on the fused vector and on each modality."""
-        return Classify(modalities, dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
+        return Classify(list(modalities), dim, fused_dim=fused_dim, classes=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """The loss that is asked for."""
@@ -98,7 +102,7 @@ class Regression:
         }
         return {name: round(float(value), 6) for name, value in found.items()}
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """What undoes the standardisation."""
         return Decoding(facts={"mean": coding.mean, "deviation": coding.deviation})
 
@@ -115,7 +119,11 @@ class Regression:
         return ["+".join(sorted(modalities))]
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """The number."""
         return [{"value": value} for value in _values(fullest(outputs), decoding).tolist()]

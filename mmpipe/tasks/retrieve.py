@@ -19,7 +19,7 @@ from mmpipe.errors import InvalidError
 from mmpipe.metrics import Floats
 from mmpipe.scorecard import Numbers, Scores
 from mmpipe.targets import Coding
-from mmpipe.tasks.task import Asked, Decoding, Held, Output, Prediction, Task, Wishes, fullest
+from mmpipe.tasks.task import Asked, Decoding, Held, Output, Prediction, Task, Wishes, Writing, fullest
 
 START, MOST = math.log(1 / 0.07), math.log(100)
 """Of the learned log scale of similarities, as in CLIP (Radford et al. 2021, section 2.5)."""
@@ -64,6 +64,9 @@ class Retrieval:
     kind = "none"
     fuses = False
     explains = False
+    sequences = False
+    writes = False
+    needs: frozenset[str] = frozenset()
     chooses = "val_loss_calibrated"
     answer: type[Prediction] = EmbeddingPrediction
     rules = retrieval_scorecard.RULES
@@ -73,13 +76,13 @@ class Retrieval:
         return dim
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """A projection a modality. Raises InvalidError `split-too-few` for a single one."""
         if len(modalities) < 2:
-            what = f"there is {modalities[0]} alone, and nothing to find by it"
+            what = f"there is {next(iter(modalities))} alone, and nothing to find by it"
             raise InvalidError("split-too-few", what, fix="give samples two modalities, and both an encoder")
-        return Projections(modalities, dim, width=outputs, dropout=dropout)
+        return Projections(list(modalities), dim, width=outputs, dropout=dropout)
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> None:
         """Nothing is taken from the train split."""
@@ -115,7 +118,7 @@ class Retrieval:
         found = {"val_recall_at_1": hits, "val_loss": losses, "val_loss_calibrated": calibrated}
         return {name: round(float(np.mean(of)) if of else 0.0, 6) for name, of in found.items()}
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """Whose embeddings there are, and how wide."""
         width = held.output.logits.shape[1]
         return Decoding(facts={"modalities": sorted(held.output.by_modality), "width": width})
@@ -132,7 +135,11 @@ class Retrieval:
         return [*sorted(modalities), "+".join(sorted(modalities))]
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Embeddings of length 1, of the modalities that a sample has."""
         unit = {

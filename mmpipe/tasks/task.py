@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmpipe.metrics import Floats
 from mmpipe.scorecard import Scores
@@ -24,10 +27,14 @@ Numbers = dict[str, Any]
 
 
 class Output(NamedTuple):
-    """`logits`: (B, K). `by_modality`: {modality: (B, K)}, each modality's own opinion."""
+    """`logits`: (B, K). `by_modality`: {modality: (B, K)}, each modality's own opinion.
+
+    Of a sequence (B, T, K), of which `lengths`, int64 (B,), say how many steps are the sample's own.
+    """
 
     logits: Tensor
     by_modality: dict[str, Tensor]
+    lengths: Tensor | None = None
 
 
 class Held(NamedTuple):
@@ -50,12 +57,29 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """What `model.output` in params.yaml asks of texts that are predicted; its comments say what each is."""
+
+    decoding: str = "beam"
+    width: int = 32
+    order: int = 5
+    language_weight: float | None = None
+    unit_bonus: float | None = None
+    context_bonus: float = 1.0
+
+
+@dataclass(frozen=True)
 class Decoding:
-    """What turns a network's outputs into answers; all of it is in the bundle. `facts`: the task's own."""
+    """What turns a network's outputs into answers; all of it is in the bundle.
+
+    `facts` and `arrays`: the task's own. `kept`: what the task made of them, for as long as they are loaded.
+    """
 
     labels: list[str] = field(default_factory=list)
     temperature: float = 1.0
     facts: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,13 +103,19 @@ class Task(Protocol):
     """One file of this package.
 
     `kind`: of its targets. `fuses`: whether modalities become one answer, with a trust in each. `explains`:
-    whether `worth` says what an answer is made of. `chooses`: the figure of `validate` by which an epoch is
-    chosen, the lowest. `answer`: the class of its predictions. `rules`: by which the gate judges.
+    whether `worth` says what an answer is made of. `sequences`: whether the head reads what the encoders say
+    of each step, and not what the fusion makes of it. `writes`: whether it reads both and writes a text unit
+    by unit, in training told what comes before. `needs`: the modalities without which there is no answer.
+    `chooses`: the figure of `validate` by which an epoch is chosen, the lowest. `answer`: the class of its
+    predictions. `rules`: by which the gate judges.
     """
 
     kind: str
     fuses: bool
     explains: bool
+    sequences: bool
+    writes: bool
+    needs: frozenset[str]
     chooses: str
     answer: type[Prediction]
     rules: Rules
@@ -94,11 +124,14 @@ class Task(Protocol):
         """K, the width of the head's output."""
 
     def head(
-        self, modalities: Sequence[str], dim: int, *, fused_dim: int, outputs: int, dropout: float
+        self, modalities: Mapping[str, int], dim: int, *, fused_dim: int, outputs: int, dropout: float
     ) -> nn.Module:
         """(fused (B, F), {modality: pooled (B, D)}, {modality: weight (B,)}) → Output.
 
         `fused_dim` 0: a fusion of opinions, which asks `opinions`: {modality: pooled} → {modality: (B, K)}.
+        Of `sequences`: ({modality: Encoded}, {modality: weight (B,)}) → Output. Of a head that writes, which
+        takes the keyword `design`: (fused (B, F), {modality: Encoded}, {modality: weight (B,)}, its target or
+        None). `modalities`: of each the width of its sequence.
         """
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Any:
@@ -115,7 +148,7 @@ class Task(Protocol):
     def validate(self, held: Held) -> dict[str, float]:
         """Figures of a validation split, named `val_…`."""
 
-    def fit(self, held: Held, coding: Coding) -> Decoding:
+    def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """What turns outputs into answers, fitted on the validation split, which may be empty."""
 
     def contradiction(self, decoding: Decoding, *, outputs: int) -> str:
@@ -125,9 +158,17 @@ class Task(Protocol):
         """The subsets of modalities whose outputs an answer needs; the last is all of them."""
 
     def says(
-        self, outputs: Mapping[str, Floats], given: Sequence[Sequence[str]], decoding: Decoding
+        self,
+        outputs: Mapping[str, Floats],
+        given: Sequence[Sequence[str]],
+        decoding: Decoding,
+        words: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """The fields of `answer`, a sample. `outputs`: {subset: (N, K)}; `given`: the sample's modalities."""
+        """The fields of `answer`, a sample. `outputs`: {subset: (N, K)}; `given`: the sample's modalities.
+
+        Of sequences (N, T, K), NaN past the end of each. `words`: the sample's text, as far as the model
+        reads it, empty where it has none.
+        """
 
     def worth(self, outputs: Mapping[str, Floats], decoding: Decoding) -> dict[str, Floats]:
         """{subset: (N,)}: what each subset of modalities says of the full one's answer; "" is of none."""
@@ -196,8 +237,10 @@ def prediction_table(
         names = sorted(scores.present)
         given = [[m for m in names if scores.present[m][row]] for row in range(len(scores.ids))]
         outputs = {subset: scores.logits[subset] for subset in task.asks(names)}
-        targets, said = truth(scores), task.says(outputs, given, decoding) if given else []
+        targets, said = truth(scores), task.says(outputs, given, decoding, scores.words) if given else []
         for row in np.flatnonzero(scores.scored(scores.full)).tolist():
+            if not task.needs <= {*given[row]}:
+                continue
             used: dict[str, Any] = {"modalities": tuple(given[row]), "model": "", "bundle_sha256": ""}
             cells = task.cells(task.answer(**said[row], **used))
             own = {"id": scores.ids[row], "split": scores.split, "target": targets[row]}
@@ -206,6 +249,23 @@ def prediction_table(
     columns = [text["id"], text["split"], text["target"], *task.fields(decoding), text["modalities"]]
     schema = pa.schema(columns, metadata={"labels": "\n".join(decoding.labels)})
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["id"])), schema=schema)
+
+
+def joined(parts: Sequence[Output]) -> Output:
+    """Batch after batch as one; shorter sequences are filled up with zeros."""
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    return Output(
+        _cat([part.logits for part in parts]),
+        {m: _cat([part.by_modality[m] for part in parts]) for m in parts[0].by_modality},
+        torch.cat(lengths) if lengths else None,
+    )
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    if parts[0].ndim < 3:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
 
 
 def own_losses(

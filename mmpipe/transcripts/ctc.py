@@ -6,7 +6,7 @@ blanks (Graves et al. 2006). A text is as likely as all its paths together.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +28,12 @@ class Hypothesis(NamedTuple):
 
 def greedy(log_probs: NDArray[Any]) -> tuple[int, ...]:
     """The text of the likeliest path of (frames, ids)."""
-    best = np.asarray(log_probs).argmax(1) if len(log_probs) else np.zeros(0, np.int64)
-    changed = np.append(True, best[1:] != best[:-1])[: len(best)]
-    return tuple(best[changed & (best != BLANK)].tolist())
+    return collapsed(np.asarray(log_probs).argmax(1).tolist() if len(log_probs) else [])
+
+
+def collapsed(path: Sequence[int]) -> tuple[int, ...]:
+    """The text of a path: without repetitions, then without blanks."""
+    return tuple(unit for unit, _ in groupby(path) if unit != BLANK)
 
 
 def needed_frames(ids: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpipe.errors import NotFoundError
-from mmpipe.transcripts.units import normalise
+from mmpipe.transcripts.form import normalise
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Edits:
 
 
 def words(references: Sequence[str], hypotheses: Sequence[str]) -> Edits:
-    """In words of the texts' normal forms (`units.normalise`): `rate` is the WER.
+    """In words of the texts' normal forms (`form.normalise`): `rate` is the WER.
 
     Raises NotFoundError `library-missing` without jiwer.
     """

@@ -6,7 +6,7 @@ n1 / (n1 + 2 n2), n1 and n2 the order's n-grams seen once and twice (Ney, Essen 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,9 @@ START = -1
 END = 0
 """Stands after a sentence: the id that CTC has for its blank."""
 
+MOST_KNOWN = 50_000
+"""A server asks for ever."""
+
 Context = tuple[int, ...]
 
 
@@ -25,7 +28,7 @@ class Ngram:
     """p(next unit or end | the last `order` - 1 units), over `size` ids: `END` and the units 1 … size - 1.
 
     `grams`: int32 (N, order), sorted rows, every n-gram of the train split with its `counts`, int32 (N,): all
-    that the model is. Contexts that were asked for are kept.
+    that the model is. Contexts that were asked for are kept, `MOST_KNOWN` of them at most.
     """
 
     order: int
@@ -52,6 +55,8 @@ class Ngram:
     def log_probs(self, context: Context) -> NDArray[np.float64]:
         """log p of each next id, (size,), nats; at `END`, that the sentence ends. Not to be written to."""
         if context not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             self._known[context] = np.log(self._probs(context))
         return self._known[context]
 
@@ -108,6 +113,15 @@ class _Level:
     """All contexts of one length."""
 
     rows: dict[Context, _Row]
+
+
+def contradiction(arrays: Mapping[str, NDArray[np.int32]], *, order: int, size: int) -> str:
+    """What of a model's arrays does not go together, or nothing."""
+    grams, counts = arrays.get("grams"), arrays.get("counts")
+    if grams is None or counts is None or grams.shape != (len(counts), order) or not len(counts):
+        return f"no counted n-grams of order {order}"
+    good = counts.ndim == 1 and counts.min() > 0 and grams.min() >= START and grams[:, -1].min() >= END
+    return "" if good and grams.max() < size else f"n-grams of other units than {size}"
 
 
 def fit(sentences: Iterable[Sequence[int]], *, order: int, size: int) -> Ngram:

@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpipe.transcripts.form import normalise
 from mmpipe.transcripts.ngram import END, Context, Ngram
-from mmpipe.transcripts.units import Units, normalise
+from mmpipe.transcripts.units import Units
 
 State = TypeVar("State", bound=Hashable)
 

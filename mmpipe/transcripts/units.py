@@ -1,11 +1,9 @@
 """Transcripts ↔ ids of the units that are recognised: characters or pieces of words, of the train split.
 
-A transcript is compared and learnt in one form: Unicode NFC, lower case, letters with their marks, digits and
-the apostrophe; all else, hyphens too, is a space, and spaces are single. It is the form of what comes out.
+A transcript is learnt in its normal form (`form`), which is also that of what comes out.
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,24 +11,13 @@ from functools import cached_property
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from mmpipe.errors import InvalidError
+from mmpipe.transcripts.form import normalise
 
 BLANK = 0
 """Id of "no unit here" in CTC. Units have the ids 1 … `Units.size` - 1."""
 KINDS = ("characters", "bpe")
-_APOSTROPHES = str.maketrans("’‘ʼ`´", "'''''")
 _SPACE = "▁"
 """How the pieces of `tokenizers` mark that a word starts."""
-
-
-def normalise(text: str) -> str:
-    """The one form of a transcript; empty where it has neither letter nor digit."""
-    lower = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
-    kept = "".join(
-        letter if unicodedata.category(letter)[0] in "LMN" or letter == "'" else " "
-        for letter in lower.translate(_APOSTROPHES)
-    )
-    words = (word.strip("'") for word in kept.split())
-    return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)

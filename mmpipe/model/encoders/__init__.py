@@ -11,7 +11,7 @@ from torch import nn
 from mmpipe.model.encoders.audio import AudioCNN, AudioCRNN
 from mmpipe.model.encoders.image import WHITE, ImageCNN, ImageResNet
 from mmpipe.model.encoders.pretrained import FineTuned, Vector
-from mmpipe.model.encoders.text import TextGRU, TextTransformer
+from mmpipe.model.encoders.text import TextGRU, TextTransformer, TextWords
 from mmpipe.model.parts import Encoded, Normalize, length_mask
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Normalize",
     "TextGRU",
     "TextTransformer",
+    "TextWords",
     "Vector",
     "length_mask",
 ]
@@ -33,6 +34,12 @@ __all__ = [
 ENCODERS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "audio": {"cnn": AudioCNN, "crnn": AudioCRNN, "vector": Vector},
     "image": {"cnn": ImageCNN, "resnet": ImageResNet, "vector": Vector, "pretrained": FineTuned},
-    "text": {"gru": TextGRU, "transformer": TextTransformer, "vector": Vector, "pretrained": FineTuned},
+    "text": {
+        "gru": TextGRU,
+        "transformer": TextTransformer,
+        "words": TextWords,
+        "vector": Vector,
+        "pretrained": FineTuned,
+    },
 }
 """Modality → name → class. One more encoder is a class, an entry here and in `params.Model`, and a test."""

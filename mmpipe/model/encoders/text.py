@@ -1,4 +1,4 @@
-"""Encoders of token ids: a weighted bag of words beside a recurrent network or a transformer."""
+"""Encoders of token ids: a weighted bag of words beside a recurrent network or a transformer; or none."""
 
 import math
 
@@ -100,6 +100,22 @@ class TextTransformer(nn.Module):
         hidden = self.norm(hidden).float()
         pooled = torch.cat([bag, most_over(hidden, mask), mean_over(hidden, mask)], 1)
         return Encoded(hidden * mask[:, :, None], self.project(pooled), mask)
+
+
+class TextWords(nn.Module):
+    """Nothing is learned of a text, and the network hears nothing of it: the task decodes with its words."""
+
+    def __init__(self, dim: int, **_: float) -> None:
+        super().__init__()
+        self.dim, self.sequence_dim = dim, 1
+
+    def fit_statistics(self, train: Train, modality: str) -> None:
+        """There are none."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
+        """`x`: token ids (B, T)."""
+        zeros = torch.zeros(*x.shape, 1, device=x.device)
+        return Encoded(zeros, zeros.new_zeros(len(x), self.dim), length_mask(lengths, x.shape[1]))
 
 
 class _Attend(nn.Module):
