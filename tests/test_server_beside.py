@@ -15,8 +15,8 @@ from standing import FINAL, marked, names, told, until
 from workspace import set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DUE_S = 45
-"""From now, for schedules."""
+DUE_S = 90
+"""From now, for schedules: the server looks for new ones once a minute."""
 
 
 @pytest.fixture
