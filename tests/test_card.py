@@ -53,13 +53,18 @@ TOLD = {
     ],
 }
 ROWS = {"rows_in": 30, "rows_ok": 27, "rows_quarantined": 2, "rows_duplicates": 1}
+TRAIN = {
+    "parameters": 1234,
+    "multiply_adds": 5678,
+    "activation_bytes": 4100,
+    "activation_bytes_8": 32800,
+}
 SPLIT = {"samples": {"train": 5, "val": 2, "test": 20}, "groups": 25}
 
 
 @pytest.fixture
 def text():
-    train = {"parameters": 1234, "multiply_adds": 5678}
-    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, TOLD, train, ROWS, SPLIT, 4321))
+    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, TOLD, TRAIN, ROWS, SPLIT, 4321))
 
 
 def test_the_head_is_a_model_index(text):
@@ -75,6 +80,11 @@ def test_it_tells_subsets_contribution_rows_and_cost(text):
     assert "| image | 0.500 | +0.250 |" in text and "| audio | 0.625 | +0.125 |" in text
     assert "30 rows in, 27 good, 2 put aside, 1 duplicates" in text
     assert "1,234 parameters, 5,678 multiply-adds" in text and "4,321 bytes" in text
+    assert "at most 4,100 bytes for a batch of 1 and 32,800 for one of 8" in text
+    assert "Warning" not in text
+    told = TOLD | {"warnings": ["fusion is not shown to beat its best single modality"]}
+    warned = card.render(card.Facts("fusion", "x", CONFIG, TEST, told, TRAIN, ROWS, SPLIT, 4321))
+    assert "\n**Warning:** fusion is not shown to beat its best single modality.\n" in warned
     assert scorecard.verdict(TEST).capitalize() in text
     assert "| Accuracy | 0.750 | 0.500 – 0.900 |" in text
 
@@ -86,5 +96,5 @@ def test_a_label_cannot_write_into_the_page(text):
 
 def test_the_same_facts_give_the_same_text(text):
     facts = json.loads(json.dumps([CONFIG, TEST, TOLD, ROWS, SPLIT]))
-    train = {"multiply_adds": 5678, "parameters": 1234}
+    train = dict(reversed(TRAIN.items()))
     assert text == card.render(card.Facts("fusion", "it's: mine", *facts[:3], train, *facts[3:], 4321))

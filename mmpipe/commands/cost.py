@@ -44,7 +44,8 @@ def cost(
     else:
         print_lines(
             [
-                f"{found['parameters']:,} parameters, {found['multiply_adds']:,} multiply-adds a sample",
+                f"{found['parameters']:,} parameters, {found['multiply_adds']:,} multiply-adds and "
+                f"{found['activation_bytes']:,} bytes of activations a sample",
                 f"on {device}, {threads} threads:",
                 f"{'batch':>6} {'ms':>9} {'samples/s':>10} {'peak MB':>8}",
                 *map(_line, loads),
