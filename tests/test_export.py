@@ -127,6 +127,8 @@ def test_eight_bits_are_close_and_smaller():
     data = graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
     small = in_8_bits(data)
     assert len(small) < 0.9 * len(data)
+    kept = in_8_bits(data, convolutions=False)
+    assert len(small) < 0.8 * len(kept) and len(kept) < 0.98 * len(data)
     ports, some = graph.ports(net, FACTS), samples()
     before, after = (
         Session(one, ports, threads=1).logits(some, ["audio+image+text"], batch_size=9)["audio+image+text"]
