@@ -1,7 +1,7 @@
 """The model card: a bundle's README.md, in Hugging Face's format with a model-index."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -18,7 +18,8 @@ Tree = Mapping[str, Any]
 class Facts:
     """What a card is made of: the JSON of config and of each stage's metrics, and the size of the weights.
 
-    `findings`: what the evaluation tells of its task.
+    `findings`: what the evaluation tells of its task. `loads`: time and memory by batch size on this machine,
+    where that is asked for (`complexity.Load`).
     """
 
     name: str
@@ -30,6 +31,7 @@ class Facts:
     rows: Tree
     split: Tree
     size: int
+    loads: Sequence[Any] = ()
 
 
 def render(facts: Facts) -> str:

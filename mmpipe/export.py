@@ -31,15 +31,17 @@ Outputs = dict[str, Floats]
 
 @dataclass(frozen=True)
 class Asked:
-    """`eight_bits`: whether to quantise. `most_lost`: of the task's own figure; None = any.
+    """`eight_bits`: whether to quantise, and `convolutions`, too. `threads`: of the timing.
 
-    `threads`: of the timing. `workspace`: whose test split to compare on; None = samples that are generated.
+    `most_lost`: of the task's own figure; None = any. `workspace`: whose test split to compare on; None =
+    samples that are generated.
     """
 
     eight_bits: bool = False
     most_lost: float | None = None
     threads: int = 2
     workspace: Path | None = None
+    convolutions: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def export(predictor: Predictor, into: Path, asked: Asked) -> dict[str, Any]:
     made, real = _generated(predictor), _test(predictor, asked.workspace)
     for samples in (made, real) if real else (made,):
         _hold(_compared(predictor, plain, samples))
-    final = in_8_bits(data) if asked.eight_bits else data
+    final = in_8_bits(data, convolutions=asked.convolutions) if asked.eight_bits else data
     session = Session(final, inputs, threads=asked.threads) if asked.eight_bits else plain
     seen = real or made
     told |= {

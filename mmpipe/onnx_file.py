@@ -15,8 +15,8 @@ from mmpipe.metrics import Floats
 from mmpipe.model import graph
 from mmpipe.model.graph import Port
 
-EIGHT_BITS = ["Conv", "Gather", "Gemm", "MatMul"]
-"""Convolutions, tables of token vectors, linear layers and attention; ONNX Runtime has no 8-bit GRU."""
+EIGHT_BITS = ["Gather", "Gemm", "MatMul"]
+"""Tables of token vectors, linear layers and attention; ONNX Runtime has no 8-bit GRU."""
 
 
 class Session:
@@ -56,21 +56,22 @@ def versions() -> dict[str, str]:
     return {"onnx": onnx.__version__, "onnxruntime": _runtime().__version__}
 
 
-def in_8_bits(data: bytes) -> bytes:
+def in_8_bits(data: bytes, *, convolutions: bool = True) -> bytes:
     """The same graph with weights as whole numbers, a scale a channel; inputs are quantised as they come.
 
-    (Dynamic quantisation: nothing is calibrated.)
+    (Dynamic quantisation: nothing is calibrated.) `convolutions`: whether theirs, too.
     """
     _runtime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    kinds = ["Conv", *EIGHT_BITS] if convolutions else EIGHT_BITS
     with tempfile.TemporaryDirectory() as folder, _quiet():
         before, ready, after = (Path(folder) / name for name in ("before", "ready", "after"))
         before.write_bytes(data)
         quant_pre_process(before, ready, skip_symbolic_shape=True)
         quantize_dynamic(
-            ready, after, op_types_to_quantize=EIGHT_BITS, per_channel=True, weight_type=QuantType.QUInt8
+            ready, after, op_types_to_quantize=kinds, per_channel=True, weight_type=QuantType.QUInt8
         )
         return after.read_bytes()
 

@@ -155,6 +155,15 @@ class Model(Section):
         return self
 
 
+class Card(Section):
+    """The model card, `models/fusion/README.md`."""
+
+    latency: bool = False
+    """Time and peak memory by batch size on this machine; then no two runs give a bundle of equal bytes."""
+    threads: Positive = 2
+    """CPU threads of that timing."""
+
+
 class Report(Section):
     """`reports/index.html`."""
 
@@ -181,6 +190,7 @@ class Params(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
+    card: Card = Card()
     report: Report = Report()
 
 

@@ -116,6 +116,7 @@ LAYERS = {
         "export",
         "gallery",
         "importance",
+        "latency",
         "overview",
         "partway",
         "predict",

@@ -1,11 +1,17 @@
 """The model card: Hugging Face's own parser reads it, and no label can write into it."""
 
 import json
+import re
 
 import pytest
+import tiny_bundle
 from huggingface_hub import ModelCard
 
-from mmpipe import card, findings, label_findings, scorecard
+from mmpipe import bundle, card, findings, label_findings, paths, schema, scorecard, tables
+from mmpipe.files import canonical_json
+from mmpipe.model.complexity import Load
+from mmpipe.stages import bundle as bundle_stage
+from mmpipe.stages import code
 
 CONFIG = {
     "architecture": {"modalities": ["audio", "image"]},
@@ -53,13 +59,18 @@ TOLD = {
     ],
 }
 ROWS = {"rows_in": 30, "rows_ok": 27, "rows_quarantined": 2, "rows_duplicates": 1}
+TRAIN = {
+    "parameters": 1234,
+    "multiply_adds": 5678,
+    "activation_bytes": 4100,
+    "activation_bytes_8": 32800,
+}
 SPLIT = {"samples": {"train": 5, "val": 2, "test": 20}, "groups": 25}
 
 
 @pytest.fixture
 def text():
-    train = {"parameters": 1234, "multiply_adds": 5678}
-    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, TOLD, train, ROWS, SPLIT, 4321))
+    return card.render(card.Facts("fusion", "it's: mine", CONFIG, TEST, TOLD, TRAIN, ROWS, SPLIT, 4321))
 
 
 def test_the_head_is_a_model_index(text):
@@ -75,6 +86,11 @@ def test_it_tells_subsets_contribution_rows_and_cost(text):
     assert "| image | 0.500 | +0.250 |" in text and "| audio | 0.625 | +0.125 |" in text
     assert "30 rows in, 27 good, 2 put aside, 1 duplicates" in text
     assert "1,234 parameters, 5,678 multiply-adds" in text and "4,321 bytes" in text
+    assert "at most 4,100 bytes for a batch of 1 and 32,800 for one of 8" in text
+    assert "Warning" not in text
+    told = TOLD | {"warnings": ["fusion is not shown to beat its best single modality"]}
+    warned = card.render(card.Facts("fusion", "x", CONFIG, TEST, told, TRAIN, ROWS, SPLIT, 4321))
+    assert "\n**Warning:** fusion is not shown to beat its best single modality.\n" in warned
     assert scorecard.verdict(TEST).capitalize() in text
     assert "| Accuracy | 0.750 | 0.500 – 0.900 |" in text
 
@@ -86,5 +102,38 @@ def test_a_label_cannot_write_into_the_page(text):
 
 def test_the_same_facts_give_the_same_text(text):
     facts = json.loads(json.dumps([CONFIG, TEST, TOLD, ROWS, SPLIT]))
-    train = {"multiply_adds": 5678, "parameters": 1234}
+    train = dict(reversed(TRAIN.items()))
     assert text == card.render(card.Facts("fusion", "it's: mine", *facts[:3], train, *facts[3:], 4321))
+
+
+def test_time_and_memory_stand_there_where_they_were_measured(text):
+    loads = [Load(1, 2.0, 512.4), Load(32, 16.0, None)]
+    facts = card.Facts("fusion", "x", CONFIG, TEST, TOLD, TRAIN, ROWS, SPLIT, 4321, loads)
+    assert "| 1 | 2.00 | 500 | 512 |\n| 32 | 16.00 | 2000 | ? |\n\n## Limits" in card.render(facts)
+    assert "On the machine that made this card" not in text and "for one of 8.\n\n## Limits" in text
+
+
+def test_the_stage_measures_where_it_is_asked_to(tmp_path, monkeypatch):
+    tiny_bundle.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    trained = bundle.read(paths.TRAINED).files
+    config = CONFIG | json.loads(trained[bundle.CONFIG])
+    bundle.write(paths.TRAINED, {**trained, bundle.CONFIG: canonical_json(config).encode()})
+    for name, values in {"evaluate": TEST, "ingest": ROWS, "split": SPLIT, "train": TRAIN}.items():
+        paths.METRICS.mkdir(exist_ok=True)
+        (paths.METRICS / f"{name}.json").write_text(json.dumps(values))
+    paths.FINDINGS.write_text(json.dumps(TOLD))
+    tables.write_rows(paths.SPLITS, [], schema.SPLIT)
+    tables.write_rows(paths.SAMPLES, [], schema.SAMPLES)
+    cards, used = [], []
+    for asked in ("false", "true"):
+        paths.PARAMS.write_text(f"card: {{latency: {asked}, threads: 1}}\n")
+        bundle_stage.main()
+        cards.append((paths.BUNDLE / bundle.CARD).read_text())
+        used.append(
+            {"mmpipe.latency", "mmpipe.model.network"}
+            & code.fingerprints(tmp_path)["bundle"]["modules"].keys()
+        )
+    rows = re.findall(r"^\| (\d+) \| ([0-9.]+) \| \d+ \|", cards[1], re.MULTILINE)
+    assert [int(size) for size, _ in rows] == [1, 8, 32, 128] and all(float(ms) > 0 for _, ms in rows)
+    assert "| 128 |" not in cards[0] and [len(one) for one in used] == [0, 2]

@@ -47,10 +47,40 @@ def test_a_linear_layer_is_counted_as_by_hand(monkeypatch):
             self.layer = nn.Linear(8, 5)
 
         def forward(self, batch):
-            assert batch.inputs["text"].shape[0] == 1 and int(batch.lengths["text"][0]) == 8
+            assert batch.inputs["text"].shape[0] in (1, 8) and int(batch.lengths["text"][0]) == 8
             return self.layer(torch.zeros(3, 8))
 
-    assert complexity.measure(Plain(), FACTS) == {"parameters": 45, "multiply_adds": 3 * 8 * 5}
+    found = complexity.measure(Plain(), FACTS)
+    held = 4 * (3 * 8 + 3 * 5)  # what goes in and what comes out, in float32
+    assert found == {
+        "parameters": 45,
+        "multiply_adds": 3 * 8 * 5,
+        "activation_bytes": held,
+        "activation_bytes_8": held,
+    }
+
+
+def test_memory_is_what_is_alive_at_once_and_not_the_weights():
+    class Chain(nn.Module):
+        modalities = ("text",)
+        device = torch.device("cpu")
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(5000))
+
+        def forward(self, batch):
+            size = len(batch.index)
+            a = torch.ones(size, 1000)
+            b = a * 2  # both: 2,000 floats a sample
+            del a
+            c = torch.cat([b, b, b], 1)  # 1,000 and 3,000
+            del b
+            return c[:, :10] + self.weight.view(500, 10)[0]  # a view, and ten more: less
+
+    for _ in range(2):
+        found = complexity.measure(Chain(), FACTS)
+        assert found["activation_bytes"] == 4 * 4000 and found["activation_bytes_8"] == 8 * 4 * 4000
 
 
 def test_a_model_within_its_budget_passes_and_all_that_it_exceeds_is_named(monkeypatch):

@@ -7,8 +7,6 @@ import typer
 from mmpipe.commands.console import Json, command, print_json, print_lines
 from mmpipe.paths import BUNDLE
 
-SIZES = (1, 8, 32, 128)
-
 
 @command("""
     mmpipe cost
@@ -27,24 +25,23 @@ def cost(
 ) -> None:
     """Time and memory of a model's predictions here, by batch size, from features of the largest samples.
 
-    They differ from machine to machine, so they are shown and never written into a bundle.
+    They differ from run to run, so a bundle's card has them only where card.latency asks for it.
     """
-    from mmpipe import runtime
+    from mmpipe import latency, runtime
     from mmpipe.model import complexity
     from mmpipe.predict import load
 
     device = runtime.select(precision="fp32", threads=threads).device
     bundle = load(model, device=str(device)).bundle
-    network, facts, backbones = bundle.model, bundle.facts, bundle.backbones
-    found = complexity.measure(network, facts, backbones)
-    sizes = sorted(batch_size or SIZES)
-    loads = [vars(complexity.load(network, facts, size, backbones)) for size in sizes]
+    found = complexity.measure(bundle.model, bundle.facts, bundle.backbones)
+    loads = [vars(one) for one in latency.of(bundle, batch_size or latency.SIZES)]
     if as_json:
         print_json({**found, "device": str(device), "threads": threads, "batches": loads})
     else:
         print_lines(
             [
-                f"{found['parameters']:,} parameters, {found['multiply_adds']:,} multiply-adds a sample",
+                f"{found['parameters']:,} parameters, {found['multiply_adds']:,} multiply-adds and "
+                f"{found['activation_bytes']:,} bytes of activations a sample",
                 f"on {device}, {threads} threads:",
                 f"{'batch':>6} {'ms':>9} {'samples/s':>10} {'peak MB':>8}",
                 *map(_line, loads),

@@ -13,6 +13,7 @@ from mmpipe.paths import BUNDLE, PARAMS, SPLITS
 @command("""
     mmpipe export
     mmpipe export --format int8 --max-loss 0.01
+    mmpipe export --format int8 --no-convolutions
     mmpipe export fusion#prod --from /srv/models.git --into exported
 """)
 def export(  # noqa: PLR0913 (the options of one command)
@@ -29,6 +30,9 @@ def export(  # noqa: PLR0913 (the options of one command)
     max_loss: Annotated[
         float | None, typer.Option(min=0, help="Refuse a file that loses more of the task's own figure.")
     ] = None,
+    convolutions: Annotated[
+        bool, typer.Option(help="Of int8: whether the weights of convolutions have 8 bits, too.")
+    ] = True,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the timing.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +52,7 @@ def export(  # noqa: PLR0913 (the options of one command)
     if max_loss is not None and workspace is None:
         raise UsageError("usage", "--max-loss needs the test split of a workspace of the same task")
     folder = into or BUNDLE.parent / format
-    told = write(predictor, folder, Asked(format == "int8", max_loss, threads, workspace))
+    told = write(predictor, folder, Asked(format == "int8", max_loss, threads, workspace, convolutions))
     if as_json:
         print_json(told)
     else:

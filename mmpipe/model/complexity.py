@@ -1,7 +1,8 @@
-"""What one prediction costs: parameters, and multiply-adds and time of the largest sample there can be."""
+"""What one prediction costs: parameters; multiply-adds, memory and time of the largest samples."""
 
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpipe import batches
@@ -19,6 +22,8 @@ from mmpipe.model.network import Network
 from mmpipe.model.pretrained import Backbone
 
 Facts = Mapping[str, Mapping[str, Any]]
+SEVERAL = 8
+"""Samples of the larger batch whose memory is counted."""
 ROUNDS = 20
 """Predictions that are timed; of a machine that others use, only the fastest tells."""
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -27,23 +32,66 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 def measure(model: Network, facts: Facts, backbones: Mapping[str, Backbone] | None = None) -> dict[str, int]:
     """`parameters`, and `multiply_adds` of matrix products and convolutions for one sample with everything.
 
-    `facts`: {modality: facts of its feature table}. `backbones`: the frozen ones, which count, too. Both
-    numbers depend on the architecture alone.
+    `activation_bytes` and `activation_bytes_8`: the most that tensors hold at once besides weights and
+    inputs, for a batch of 1 and of 8. `facts`: {modality: facts of its feature table}. `backbones`: the
+    frozen ones, which count, too. All numbers depend on the architecture and on torch's version alone.
     """
-    batch = _batch(model, facts)
-    training = model.training
     frozen = backbones or {}
-    with FlopCounterMode(display=False) as counter, torch.inference_mode(), _longest_answers(model):
-        model.eval()(batch)
-        for modality, net in frozen.items():
-            net(*(part.to(net.mean.device) for part in _raw(modality, facts[modality]["base"])))
-    model.train(training)
+    with FlopCounterMode(display=False) as counter:
+        one = _held(model, facts, frozen, 1)
     return {
         "parameters": sum(
             parameter.numel() for net in (model, *frozen.values()) for parameter in net.parameters()
         ),
         "multiply_adds": counter.get_total_flops() // 2,
+        "activation_bytes": one,
+        f"activation_bytes_{SEVERAL}": _held(model, facts, frozen, SEVERAL),
     }
+
+
+def _held(model: Network, facts: Facts, frozen: Mapping[str, Backbone], size: int) -> int:
+    """Run one batch of the largest samples; the most bytes that its tensors hold at once."""
+    batch, training = _batch(model, facts, size), model.training
+    raw = {
+        m: [part.to(net.mean.device) for part in _raw(m, facts[m]["base"], size)] for m, net in frozen.items()
+    }
+    known = [tensor for net in (model, *frozen.values()) for tensor in net.state_dict().values()]
+    known += [*batch.inputs.values(), *batch.lengths.values(), *batch.present.values(), batch.index]
+    held = _Held([*known, *(part for parts in raw.values() for part in parts)])
+    with torch.inference_mode(), _longest_answers(model), held:
+        model.eval()(batch)
+        for m, net in frozen.items():
+            net(*raw[m])
+    model.train(training)
+    return held.most
+
+
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors as they come and go; `known` ones do not count. `most`: at one time."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._alive = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._alive:
+            self._alive.add(key)
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.now -= size
 
 
 def _raw(modality: str, facts: Mapping[str, Any], size: int = 1) -> tuple[Tensor, Tensor]:

@@ -87,10 +87,10 @@ def inside(backbones: Backbones) -> Backbones:
 def outputs(network: Network, task: str) -> list[Port]:
     """`logits`, uncalibrated, and the answer.
 
-    Raises InvalidError `export-unsupported` for a task that answers step by step.
+    Raises InvalidError `export-unsupported` for a task whose answers are texts.
     """
     if task not in ANSWERS:
-        what = f"a model that was trained to {task} answers step by step, which is no single graph"
+        what = f"a model that was trained to {task} writes texts, which takes more than one run of a graph"
         raise InvalidError("export-unsupported", what)
     shape = ("batch", network.outputs)
     return [

@@ -23,12 +23,14 @@ SECTIONS = {
     **{f"extract_{modality}": (modality,) for modality in MODALITIES},
     "train": ("image", "audio", "text", "model", "augment", "objective", "train"),
     "evaluate": ("evaluate",),
-    "bundle": ("corpus",),
+    "bundle": ("corpus", "card"),
     "report": ("report",),
 }
 """Stage → the sections of params.yaml that it reads: its `params` in dvc.yaml."""
 
 
+RUNS = {"bundle": "mmpipe.latency", "report": "mmpipe.saliency"}
+"""Stage → what runs the network there, where params.yaml asks for it."""
 LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
 JUDGES = {
@@ -53,9 +55,11 @@ def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
     params = loaded.model_dump(mode="json")
     sources = {m: found for m in MODALITIES if (found := getattr(loaded, m).pretrained) is not None}
     known = {modality: weights.identity(source, root) for modality, source in sources.items()}
+    runs = dict.fromkeys(SECTIONS, False)
+    runs |= {"bundle": loaded.card.latency, "report": loaded.report.saliency > 0}
     return {
         stage: fingerprint.of_modules(
-            *modules(stage, params["model"]["task"], known, saliency=params["report"]["saliency"] > 0),
+            *modules(stage, params["model"]["task"], known, runs=runs[stage]),
             without=JUDGES.get(stage, ()),
         )
         | {"params": {section: params[section] for section in sections}}
@@ -77,17 +81,18 @@ def stale(root: Path) -> list[str]:
     ]
 
 
-def modules(stage: str, task: str, pretrained: Collection[str] = (), *, saliency: bool = False) -> list[str]:
+def modules(stage: str, task: str, pretrained: Collection[str] = (), *, runs: bool = False) -> list[str]:
     """Where a stage's code starts; what is imported by a computed name is not seen: modalities and tasks.
 
-    `pretrained`: the modalities that have pretrained weights. `saliency`: whether the report has it.
+    `pretrained`: the modalities that have pretrained weights. `runs`: whether the stage is asked to run the
+    network, which it then loads by name.
     """
     name, _, modality = stage.partition("_")
     more = [f"mmpipe.features.{modality}"] if modality else []
     if modality in pretrained or (name == "train" and pretrained):
         more += ["mmpipe.features.embedding", "mmpipe.model.auto"]
-    if name == "report" and saliency:
-        more += ["mmpipe.saliency", f"mmpipe.tasks.{task}"]
+    if runs:
+        more += [RUNS[name], f"mmpipe.tasks.{task}"]
         more += ["mmpipe.model.auto"] if pretrained else []
     return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
 
