@@ -95,6 +95,7 @@ LAYERS = {
     ),
     4: ("augment", "batches", "model.*", "objective", "preprocess", "tasks.*"),
     5: (
+        "board",
         "curves",
         "epochs",
         "evaluate",
@@ -142,6 +143,7 @@ ONLY_IN = {
         "evaluate",
         "export",
         "predict",
+        "board",
         "features.audio",
         "features.embedding",
         "curves",
