@@ -22,6 +22,7 @@ SHOW_ONLY = frozenset({"click", "rich", "typer"})
 """Libraries that change what is shown and never what is written."""
 LEFT_OUT = {
     # They say how a run goes, and when and with which words it ends: what it writes is the same without them.
+    "board": "shows a finished training in TensorBoard, whose events are no output",
     "epochs": "shows each epoch on stderr",
     "interrupt": "chooses when a signal stops a training, which then goes on to the same weights",
     "progress": "shows a bar on stderr",

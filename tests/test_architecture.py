@@ -95,6 +95,7 @@ LAYERS = {
     ),
     4: ("augment", "batches", "model.*", "objective", "preprocess", "tasks.*"),
     5: (
+        "board",
         "curves",
         "epochs",
         "evaluate",
@@ -143,6 +144,7 @@ ONLY_IN = {
         "evaluate",
         "export",
         "predict",
+        "board",
         "features.audio",
         "features.embedding",
         "curves",

@@ -14,6 +14,7 @@ from mmpipe.params import Params
 from mmpipe.stages import code
 
 USED = {
+    "board": {"show"},
     "epochs": {"Epochs"},
     "interrupt": {"Interrupt"},
     "progress": {"bar"},

@@ -1,5 +1,6 @@
 """`mmpipe sweep` in a real repository with real DVC; the training is a toy, in the slow test a real one."""
 
+import fcntl
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import json, os, pathlib, sys, time
 from ruamel.yaml import YAML
 how = pathlib.Path(os.environ["TOY"])
 lr = YAML(typ="safe").load(pathlib.Path("params.yaml").read_text())["train"]["lr"]
+if (how / "broken").exists():
+    sys.exit("no such luck")
 if lr > 0.5:
     sys.exit("train-not-finite the loss is not finite")
 folder = pathlib.Path(".mmpipe/live/key/plots/metrics")
@@ -83,7 +86,9 @@ def test_an_interrupted_sweep_goes_on_and_its_trials_are_experiments(toy):
     while not (how / "waiting").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
+    begun = workspace.run("git", "rev-parse", "HEAD").stdout.strip()
     (workspace.root / paths.PARAMS).write_text("train:\n  lr: 0.07\n")  # of no effect on what was begun
+    workspace.run("git", "commit", "--quiet", "-am", "Another rate")
     process.send_signal(signal.SIGINT)
     words, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from here" in words
@@ -92,6 +97,7 @@ def test_an_interrupted_sweep_goes_on_and_its_trials_are_experiments(toy):
 
     found = json.loads(workspace.run("mmpipe", *RANGE, "2", "--json").stdout)
     first, second = found["trials"]
+    assert found["commit"] == begun
     assert first["experiment"] == "sweep-1" and first["state"] == "complete"
     assert first["value"] == first["params"]["train.lr"] and 1e-4 <= first["value"] <= 1e-2
     complete = [one["experiment"] for one in (first, second) if one["state"] == "complete"]
@@ -99,7 +105,6 @@ def test_an_interrupted_sweep_goes_on_and_its_trials_are_experiments(toy):
     assert (workspace.root / paths.PARAMS).read_text() == "train:\n  lr: 0.07\n"
     assert not (workspace.root / ".mmpipe/sweeps/sweep/clone").exists()
 
-    workspace.run("git", "checkout", "--quiet", ".")
     workspace.run("dvc", "exp", "apply", "sweep-1")
     assert float((workspace.root / "model.txt").read_text()) == first["value"]
     applied = (workspace.root / paths.PARAMS).read_text()
@@ -135,19 +140,25 @@ def test_what_is_not_in_the_commit_is_asked_for_first(toy):
     assert done.returncode == 5 and "tree-dirty" in done.stderr and "params.yaml" in done.stderr
 
 
+def test_nobodys_experiments_are_written_over_and_two_at_once_are_refused(toy):
+    workspace, _ = toy
+    workspace.run("git", "update-ref", "refs/exps/00/00/sweep-7", "HEAD")
+    taken = workspace.run("mmpipe", *RANGE, "1", check=False)
+    assert taken.returncode == 2 and "sweep-differs sweep" in taken.stderr and "'sweep-7'" in taken.stderr
+    with (workspace.root / ".mmpipe/sweeps/sweep/lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        busy = workspace.run("mmpipe", *RANGE, "1", check=False)
+    assert busy.returncode == 7 and "locked sweep sweep is at work already" in busy.stderr
+
+
 def test_any_other_failure_ends_the_sweep_and_counts_for_nothing(toy):
     workspace, how = toy
-    how.rmdir()
-    (workspace.root / "step.py").write_text("raise SystemExit('no such luck')\n")
-    workspace.run("git", "commit", "--quiet", "-am", "Broken")
-    done = workspace.run("mmpipe", *RANGE, "2", check=False)
-    assert done.returncode == 1 and "no such luck" in done.stderr
-    workspace.run("git", "revert", "--no-edit", "HEAD")
-    done = workspace.run("mmpipe", *RANGE, "2", check=False)
-    assert "no such luck" in done.stderr  # a study stays at its commit
-    how.mkdir()
-    named = workspace.run("mmpipe", *RANGE, "1", "--name", "other", "--json")
-    assert [one["experiment"] for one in json.loads(named.stdout)["trials"]] == ["other-1"]
+    (how / "broken").touch()
+    done = workspace.run("mmpipe", *RANGE, "1", check=False)
+    assert done.returncode == 1 and "no such luck" in done.stderr and "trial 1" not in done.stdout
+    (how / "broken").unlink()
+    found = json.loads(workspace.run("mmpipe", *RANGE, "1", "--json").stdout)
+    assert [(one["experiment"], one["state"]) for one in found["trials"]] == [("sweep-1", "complete")]
 
 
 @pytest.mark.slow

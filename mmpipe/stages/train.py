@@ -7,12 +7,25 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from mmpipe import __version__, batches, files, imbalance, paths, runtime, tables, train, validation
+from mmpipe import (
+    __version__,
+    batches,
+    board,
+    files,
+    imbalance,
+    paths,
+    runtime,
+    schema,
+    tables,
+    train,
+    trees,
+    validation,
+)
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
 from mmpipe.model import complexity
-from mmpipe.model.checkpoint import save_bundle
+from mmpipe.model.checkpoint import load_bundle, save_bundle
 from mmpipe.model.network import Network
 from mmpipe.model.pretrained import Backbone
 from mmpipe.params import Params, load
@@ -26,6 +39,8 @@ from mmpipe.tasks.task import Decoding, Writing
 from mmpipe.tasks.task import load as load_task
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
+SHOWN = {"model", "augment", "objective", "train"}
+"""Sections of params.yaml whose values TensorBoard compares between runs."""
 DECODERS = {
     "opencv": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
     "soundfile": ("soundfile",),
@@ -57,6 +72,7 @@ def main() -> None:
     metrics |= complexity.measure(network, facts, frozen) | _classes(params, data[0], coding)
     config = _config(params, decoding, data[0], provenance) | {"architecture": architecture}
     _save(network, config, metrics, frozen, decoding)
+    _show(job, data[1], metrics)
     job.states.clear()
     print(f"train: {len(data[0])} train, {len(data[1])} val, {sum(d.dropped for d in data)} left out")  # noqa: T201
 
@@ -79,6 +95,19 @@ def _save(
         arrays=decoding.arrays,
     )
     files.write_json(paths.METRICS / "train.json", metrics)
+
+
+def _show(job: Job, val: batches.Dataset, metrics: dict[str, Any]) -> None:
+    """Parameters, figures, and what the saved model says of samples, beside the curves."""
+    rows = tables.read(paths.SPLITS, schema.SPLIT).to_pylist()
+    board.show(
+        paths.TENSORBOARD / job.states.key,
+        load_bundle(paths.TRAINED, device=job.machine.device, for_tables=True),
+        val,
+        truths={row["id"]: row["target"] for row in rows},
+        settings=trees.flat(job.params.model_dump(mode="json", include=SHOWN)),
+        figures=metrics,
+    )
 
 
 def _data(coding: Coding, modalities: list[str]) -> Data:

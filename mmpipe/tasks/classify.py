@@ -127,7 +127,7 @@ class Classification:
     def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """The temperature."""
         logits, target = held.output.logits.double().cpu().numpy(), held.target.cpu().numpy()
-        return Decoding(list(coding.labels), round(fit_temperature(logits, target), 6))
+        return Decoding(list(coding.labels), round(fit_temperature(logits, target, doubt=True), 6))
 
     def contradiction(self, decoding: Decoding, *, outputs: int) -> str:
         """A label for each output."""

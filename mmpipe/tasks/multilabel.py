@@ -117,7 +117,7 @@ class Multilabel:
     def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
         """The temperature, and a threshold a label."""
         logits, target = held.output.logits.double().cpu().numpy(), held.target.cpu().numpy()
-        temperature = round(fit_binary_temperature(logits, target), 6)
+        temperature = round(fit_binary_temperature(logits, target, doubt=True), 6)
         chances = torch.sigmoid(held.output.logits.double() / temperature).cpu().numpy()
         facts = {"thresholds": fit_thresholds(chances, target if len(logits) else [])}
         return Decoding(list(coding.labels), temperature, facts)
