@@ -51,16 +51,11 @@ def furnish(folder: Path, workspace: Path, changes: list[str]) -> None:
 
 def train(folder: Path) -> Trained:
     """Run the stages. A killed call goes on where the training was. Ends the program where a stage fails."""
-    spent = {
-        stage: _stage(folder, stage, arguments)
-        for made, (stage, *arguments) in STAGES.items()
-        if not (folder / "data" / made).is_symlink()
-    }
-    found, learned = (json.loads((folder / f"metrics/{name}.json").read_text()) for name in METRICS)
-    return Trained(found, learned, spent["train"])
-
-
-METRICS = ("evaluate", "train")
+    spent = {made: make(folder, made) for made in STAGES}
+    found, learned = (
+        json.loads((folder / f"metrics/{name}.json").read_text()) for name in ("evaluate", "train")
+    )
+    return Trained(found, learned, spent["trained"])
 
 
 def _same(tree: Any, theirs: Any) -> list[str]:
@@ -71,9 +66,12 @@ def _same(tree: Any, theirs: Any) -> list[str]:
     return texts if tree["text"].get("pretrained") is not None else []
 
 
-def _stage(folder: Path, stage: str, arguments: list[str]) -> float:
-    """The CPU s of one stage, those of its workers included."""
+def make(folder: Path, made: str) -> float:
+    """Run the stage that makes it, and its CPU s, those of its workers included; 0 where it is borrowed."""
+    if (folder / "data" / made).is_symlink():
+        return 0.0
     environment = {**os.environ, "MMPIPE_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+    stage, *arguments = STAGES[made]
     command = [sys.executable, "-m", f"mmpipe.stages.{stage}", *arguments]
     with (folder / "said.txt").open("w+") as said:
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)

@@ -28,6 +28,7 @@ import results_page
 from ruamel.yaml import YAML
 
 from mmpipe import files, init, params, sense, trees
+from mmpipe.tasks.task import load as load_task
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FUSIONS = ("concat", "gated", "attention", "lowrank", "weighted")
@@ -78,7 +79,7 @@ def _variants(written: dict[str, Any]) -> dict[str, dict[str, Any]]:
     alone = {f"{m} alone": {f"model.{other}": "none" for other in encoders if other != m} for m in encoders}
     single = {"model.fusion": "concat"}
     found = {**{name: of | single for name, of in alone.items()}, **VARIANTS}
-    if not chosen.train.modality_dropout:
+    if not chosen.train.modality_dropout or not load_task(chosen.model.task).fuses:
         del found["whole"]  # which is the recipe already
     return found
 

@@ -50,9 +50,10 @@ def test_jobs_are_all_that_makes_sense():
 
 
 def test_what_mmpipe_refuses_is_no_job():
-    """Vectors have no steps to look through."""
+    """Vectors have no steps to look through; retrieval fuses nothing, and a modality alone finds no other."""
     pretrained = {job.variant for job in results.jobs(["stamps-pretrained"], [0])}
     assert pretrained == (FUSIONS - {"attention"}) | {"objective", "whole", "image alone", "text alone"}
+    assert {job.variant for job in results.jobs(["retrieval"], [0])} == {"concat"}
 
 
 def test_data_with_a_split_of_their_own_keep_it():
