@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +124,19 @@ def test_figures_by_hand():
     assert "exact match 0.500" in TASK.summary(found) and "cannot be told from its best" in TASK.summary(
         found
     )
+
+
+def test_predictions_have_the_true_answers_in_the_form_in_which_they_are_learnt():
+    """So that who compares cells, as the flips between two versions do, finds the right ones right."""
+    rows = np.array([[[math.log(0.9), unit, 0]] for unit in (1, 3, 1, 3)])
+    found = TASK.predictions([replace(scores(), logits={"image+text": rows})], DECODING).to_pylist()
+    assert [(row["prediction"], row["target"]) for row in found] == [
+        ("red", "red"),
+        ("blue", "light blue"),
+        ("red", "red"),
+        ("blue", "blue"),
+    ]
+    assert [row["confidence"] for row in found] == pytest.approx([0.9] * 4)
 
 
 def judged(before, after, wanted, **asked):

@@ -165,8 +165,8 @@ class Answering:
         return answer_scorecard.measure(scores, said, _wanted(scores), resamples=asked.resamples)
 
     def predictions(self, all_scores: Sequence[Scores], decoding: Decoding) -> pa.Table:
-        """With the answer that is true of each sample."""
-        return prediction_table(self, all_scores, decoding, lambda scores: scores.cells)
+        """With the answer that is true of each sample, in the form in which answers are learnt."""
+        return prediction_table(self, all_scores, decoding, _wanted)
 
     def plots(self, folder: Path, scores: Scores, found: Numbers, decoding: Decoding) -> None:
         """Subsets, and which answers are confused where there are few; calibration is of closed labels."""
