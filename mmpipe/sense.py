@@ -160,7 +160,8 @@ def _of_losses(params: Mapping[str, Any], encoders: int) -> Iterator[tuple[Key, 
     goal, loop = params["objective"], params["train"]
     if goal["contrastive"] and encoders < 2:
         yield ("objective", "contrastive"), "objective.contrastive needs two encoders, set it to 0"
-    more = goal["contrastive"] or loop["auxiliary"] or params["model"]["fusion"] == "stacking"
+    own = loop["auxiliary"] and params["model"]["task"] != "answer"  # whose modalities have no answer each
+    more = goal["contrastive"] or own or params["model"]["fusion"] == "stacking"
     if goal["weights"] == "uncertainty" and (encoders < 2 or not more):
         what = "objective.weights: uncertainty has but one loss to weigh"
         yield (

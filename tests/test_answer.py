@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from mmpipe import answer_scorecard, gate, paths, tables
 from mmpipe.answers import turns
 from mmpipe.cli import app
 from mmpipe.gate import Contender, HeldOut, Thresholds
+from mmpipe.model import writer
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.decoder import END
 from mmpipe.model.writer import NONE
@@ -53,16 +55,21 @@ def test_the_loss_is_that_of_every_token_and_end_by_hand():
     )
 
 
+def validated(logits, target):
+    told = writer.judged(logits, writer.tokens(target, 2)[0])
+    return TASK.validate(Held(Output(told, {}), target, {}))
+
+
 def test_validation_counts_answers_that_greedy_search_would_write():
     target = torch.tensor([[2, 3], [1, -1]])
     good = told(at_0_0_3=3.0, at_0_1_4=3.0, at_0_2_0=3.0, at_1_0_2=3.0, at_1_1_0=3.0)
-    found = TASK.validate(Held(Output(good, {}), target, {}))
+    found = validated(good, target)
     assert found["val_exact_match"] == 1 and found["val_loss"] == pytest.approx(
         math.log(1 + 5 / math.e**3), abs=1e-6
     )
     assert TASK.chooses in found
     good[0, 2, END] = -1.0  # it would go on
-    assert TASK.validate(Held(Output(good, {}), target, {}))["val_exact_match"] == 0.5
+    assert validated(good, target)["val_exact_match"] == 0.5
 
 
 def test_answers_of_the_same_words_are_one_and_those_that_are_none_are_left_out():
@@ -117,6 +124,19 @@ def test_figures_by_hand():
     assert "exact match 0.500" in TASK.summary(found) and "cannot be told from its best" in TASK.summary(
         found
     )
+
+
+def test_predictions_have_the_true_answers_in_the_form_in_which_they_are_learnt():
+    """So that who compares cells, as the flips between two versions do, finds the right ones right."""
+    rows = np.array([[[math.log(0.9), unit, 0]] for unit in (1, 3, 1, 3)])
+    found = TASK.predictions([replace(scores(), logits={"image+text": rows})], DECODING).to_pylist()
+    assert [(row["prediction"], row["target"]) for row in found] == [
+        ("red", "red"),
+        ("blue", "light blue"),
+        ("red", "red"),
+        ("blue", "blue"),
+    ]
+    assert [row["confidence"] for row in found] == pytest.approx([0.9] * 4)
 
 
 def judged(before, after, wanted, **asked):

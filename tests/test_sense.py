@@ -135,6 +135,10 @@ def refusal(folder, text):
             "set it to beam",
         ),
         (
+            "data: {target: text}\nmodel: {task: answer}\nobjective: {weights: uncertainty}\n",
+            "3:13 objective.weights: uncertainty has but one loss to weigh",
+        ),
+        (
             "model: {decoder: {search: beam}}\n",
             "1:19 model.decoder.search: beam makes no sense with model.task: classify, which has no decoder",
         ),

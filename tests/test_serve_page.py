@@ -252,7 +252,7 @@ def contrast(one, other):
 
 
 @needs_chromium
-@pytest.mark.parametrize("task", ["multilabel", "regress", "retrieve"])
+@pytest.mark.parametrize("task", ["answer", "multilabel", "regress", "retrieve"])
 def test_every_task_is_shown(chromium, tmp_path, task):
     """What the answer is, and what it is made of, where there is such a thing."""
     tiny_bundle.write(tmp_path, task=task)
@@ -266,6 +266,12 @@ def test_every_task_is_shown(chromium, tmp_path, task):
         head = chromium.text("#label bdi")
         if task == "retrieve":
             assert head == "An embedding of 12 numbers" and not chromium.shown("#why")
+            return
+        if task == "answer":
+            said = found.predict(text="a low one")
+            assert head == (said.answer or "(no word)") and not chromium.shown("#why")
+            shown = [(answer, percent(chance)) for answer, chance in said.alternatives.items()]
+            assert rows(chromium, "#chances") == shown and chromium.console() == []
             return
         wanted = found.explain(text="a low one")
         if task == "regress":

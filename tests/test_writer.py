@@ -25,6 +25,15 @@ def made(**design):
     return head
 
 
+def follow(head, data, target):
+    """Logits of each token of a target, as in training, and those tokens with their number."""
+    wanted, lengths = writer.tokens(target, head.design.tokens)
+    logits = head.train()(*data, target).logits
+    told = head.eval()(*data, target).logits
+    torch.testing.assert_close(told, writer.judged(logits, wanted))
+    return logits, wanted, lengths
+
+
 def given(samples=4):
     torch.manual_seed(1)
     steps = {"image": 2, "text": 3}
@@ -73,8 +82,7 @@ def test_what_is_written_is_what_the_decoder_finds_likeliest_when_it_is_told_tha
     for row, sample in enumerate(told.tolist()):
         [(units, log_prob)] = writer.answers(sample)
         target = torch.tensor([units + [-1] * (3 - len(units))] * 4)
-        tokens, lengths = writer.tokens(target, 3)
-        logits = head(*data, target).logits
+        logits, tokens, lengths = follow(head, data, target)
         best = decoder.next_log_probs(logits)[row].argmax(1)
         assert torch.equal(best[: len(units)], tokens[row, : len(units)])
         assert log_prob == pytest.approx(
@@ -114,8 +122,7 @@ def test_the_answers_of_a_closed_set_are_ranked_and_their_chances_sum_to_one():
         logs = []
         for units in found:
             target = torch.tensor([[*units, *[-1] * (3 - len(units))]] * 4)
-            tokens = writer.tokens(target, 3)
-            logs.append(float(decoder.log_likelihood(head(*data, target).logits, *tokens)[row]))
+            logs.append(float(decoder.log_likelihood(*follow(head, data, target))[row]))
         assert list(found.values()) == pytest.approx(torch.tensor(logs).softmax(0).tolist(), abs=1e-5)
         assert list(found.values()) == sorted(found.values(), reverse=True)
     assert made(search="closed", closed=closed, width=2)(*data).logits.shape == (4, 2, 4)

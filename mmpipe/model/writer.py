@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mmpipe.errors import InvalidError
 from mmpipe.model import generation
-from mmpipe.model.decoder import END, Decoder
+from mmpipe.model.decoder import END, Decoder, next_log_probs
 from mmpipe.model.encoders import Encoded
 from mmpipe.model.fusions.attention import positions
 from mmpipe.model.generation import Answer
@@ -116,13 +116,15 @@ class Writer(nn.Module):
     ) -> Output:
         """`fused`: (B, F); `weight`: {modality: (B,), 0 = absent}.
 
-        With a `target`, units (B, L), logits (B, T, V) of each of its `tokens`, given those before (teacher
-        forcing); else what it has to say: see `write`.
+        With a `target`, units (B, L): logits (B, T, V) of each of its `tokens`, given those before (teacher
+        forcing); in evaluation only what `judged` says of them. Else what it has to say: see `write`.
         """
         memory, mask = self.memory(fused, encoded, weight)
         if target is None:
             return Output(self.write(memory, mask), {})
-        return Output(self.decoder(memory, mask, tokens(target, self.design.tokens)[0]), {})
+        wanted = tokens(target, self.design.tokens)[0]
+        logits = self.decoder(memory, mask, wanted)
+        return Output(logits if self.training else judged(logits, wanted), {})
 
     def memory(
         self, fused: Tensor, encoded: Mapping[str, Encoded], weight: Mapping[str, Tensor]
@@ -178,6 +180,16 @@ def tokens(target: Tensor, longest: int) -> tuple[Tensor, Tensor]:
     shifted = functional.pad(torch.where(target >= 0, target - 1 + FIRST, END), (0, 1), value=END)
     kept = shifted[:, : longest + 1]
     return kept, (count + 1).clamp(max=kept.shape[1])
+
+
+def judged(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Logits (B, T, V) of tokens (B, T) → (B, T, 2): log p of each, and 1 where none is likelier.
+
+    A whole split of these can be held, which of logits of a large vocabulary cannot.
+    """
+    chances = next_log_probs(logits)
+    own = chances.gather(2, wanted[:, :, None])[:, :, 0]
+    return torch.stack([own, (chances.argmax(2) == wanted).float()], 2)
 
 
 def answers(told: Sequence[Sequence[float]]) -> list[tuple[list[int], float]]:

@@ -99,13 +99,12 @@ class Answering:
 
     def validate(self, held: Held) -> dict[str, float]:
         """The loss a token, and how often greedy search would write exactly the units of the target."""
-        logits, target = held.output.logits, held.target
-        tokens, lengths = writer.tokens(target, logits.shape[1] - 1)
-        right = decoder.next_log_probs(logits).argmax(2) == tokens
-        past = torch.arange(tokens.shape[1], device=tokens.device) >= lengths[:, None]
+        own, right = held.output.logits.double().unbind(2)
+        lengths = writer.tokens(held.target, own.shape[1] - 1)[1]
+        inside = torch.arange(own.shape[1], device=own.device) < lengths[:, None]
         found = {
-            "val_exact_match": (right | past).all(1).double().mean(),
-            "val_loss": decoder.loss(logits.double(), tokens, lengths),
+            "val_exact_match": ((right > 0) | ~inside).all(1).double().mean(),
+            "val_loss": -torch.where(inside, own, 0).sum() / lengths.sum().clamp(min=1),
         }
         return {name: round(float(value), 6) for name, value in found.items()}
 
@@ -166,8 +165,8 @@ class Answering:
         return answer_scorecard.measure(scores, said, _wanted(scores), resamples=asked.resamples)
 
     def predictions(self, all_scores: Sequence[Scores], decoding: Decoding) -> pa.Table:
-        """With the answer that is true of each sample."""
-        return prediction_table(self, all_scores, decoding, lambda scores: scores.cells)
+        """With the answer that is true of each sample, in the form in which answers are learnt."""
+        return prediction_table(self, all_scores, decoding, _wanted)
 
     def plots(self, folder: Path, scores: Scores, found: Numbers, decoding: Decoding) -> None:
         """Subsets, and which answers are confused where there are few; calibration is of closed labels."""
