@@ -283,7 +283,10 @@ def test_recipes_with_results_are_those_that_there_are(repository):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"recipe": "emojis"}, "--recipe is dialogue, emoji, stamps, not 'emojis', did you mean 'emoji'?"),
+        (
+            {"recipe": "emojis"},
+            "--recipe is dialogue, emoji, speech, stamps, not 'emojis', did you mean 'emoji'?",
+        ),
         ({"recipe": "emoji", "corpus": "shapes"}, "--corpus and --recipe exclude one another"),
         ({"recipe": "../gitignore"}, "not '../gitignore'"),
     ],

@@ -364,7 +364,7 @@ def test_commands_tell_texts_tables_and_the_verdict(workspace, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_twenty_real_recordings_are_learnt_by_heart(tmp_path, repository, record_property):
+def test_twenty_real_recordings_are_learnt_by_heart(tmp_path, repository):
     """CER below 2 % by the likeliest path alone: what stands between the loss and the letters is right."""
     (tmp_path / "corpus").mkdir()
     speech.write(tmp_path / "corpus", downloads=repository / paths.DOWNLOADS)
@@ -407,5 +407,4 @@ def test_twenty_real_recordings_are_learnt_by_heart(tmp_path, repository, record
     outputs = evaluate.logits(network, data, ["audio"], batch_size=20)
     answers = [one["text"] for one in TASK.says(outputs, [("audio",)] * 20, decoding)]
     rate = jiwer.cer([form.normalise(text) for text in said], answers)
-    record_property("cer", rate)
-    assert rate < 0.02
+    assert rate < 0.02, answers
