@@ -13,11 +13,9 @@ from mmpipe.metrics import Estimate, Floats
 from mmpipe.scorecard import Numbers, Scores
 from mmpipe.transcripts import ctc, error_rate
 from mmpipe.transcripts.form import normalise
-from mmpipe.transcripts.recogniser import Recogniser
+from mmpipe.transcripts.recogniser import HEARD, Recogniser
 from mmpipe.verdict import Contender, HeldOut, Rules
 
-HEARD = "audio"
-"""Without it there is nothing to write down."""
 FIGURES = {"wer": "WER", "cer": "CER"}
 GREEDY, ANSWER = "greedy", "answer"
 LANGUAGE, CONTEXT = "language model", "expected words"

@@ -283,3 +283,21 @@ def test_every_task_is_shown(chromium, tmp_path, task):
             assert rows(chromium, "#chances") == [(label, percent(x)) for label, x in ranked]
         assert chromium.shown("#why") and len(rows(chromium, "#shares")) == 1
         assert chromium.console() == []
+
+
+@needs_chromium
+def test_a_transcript_is_shown_and_a_text_without_a_recording_explained(chromium, tmp_path):
+    sample = next(one for one in tiny_bundle.write(tmp_path, task="transcribe").values() if "audio" in one)
+    wanted = load(tmp_path / paths.BUNDLE, device="cpu").predict(audio=sample["audio"])
+    with serving.running(tmp_path / paths.BUNDLE, limits=Limits(workers=1)) as server:
+        chromium.open(server.url)
+        assert serving.until(lambda: "sha256" in chromium.text("#model"))
+        chromium.type("#text", "a low one")
+        chromium.click("#go")
+        assert serving.until(lambda: "row-lacks" in chromium.text("#error"))
+        chromium.run("document.querySelector('#text').value = ''")
+        chromium.type("#audio", str(sample["audio"]))
+        chromium.click("#go")
+        answered(chromium)
+        assert chromium.text("#label bdi") == (wanted.text or "(nothing)") and wanted.text
+        assert chromium.text("#label small") == percent(wanted.confidence) and not chromium.shown("#why")

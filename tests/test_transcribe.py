@@ -1,27 +1,49 @@
 """Speech to text, from the loss to commands: by hand, against jiwer, and on tones that stand for letters."""
 
+import csv
 import json
+from dataclasses import replace
 
 import jiwer
 import numpy as np
 import pytest
+import safetensors.numpy
 import spoken
 import tasked
 import torch
 from typer.testing import CliRunner
 
-from mmpipe import gate, paths, tables, transcript_scorecard
+from mmpipe import (
+    augment,
+    batches,
+    bundle,
+    evaluate,
+    gate,
+    params,
+    paths,
+    runtime,
+    tables,
+    targets,
+    train,
+    transcript_scorecard,
+    validation,
+)
 from mmpipe.cli import app
-from mmpipe.errors import InvalidError
+from mmpipe.corpora import speech
+from mmpipe.errors import InvalidError, VerificationError
+from mmpipe.features import audio
 from mmpipe.model import ctc
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.encoders import Encoded
+from mmpipe.model.network import build_model
 from mmpipe.predict import Refusal, Sample, load
+from mmpipe.resume import States
 from mmpipe.scorecard import Scores
+from mmpipe.stages.job import ELSEWHERE
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Asked, Decoding, Held, Output, Wishes, Writing
 from mmpipe.tasks.transcribe import TASK, Frames
-from mmpipe.transcripts import recogniser, units
+from mmpipe.transcripts import form, recogniser, units
 from mmpipe.verdict import Contender, HeldOut, Thresholds
 
 UNITS = units.fit(["ab ba"])  # 1 = space, 2 = a, 3 = b
@@ -254,9 +276,9 @@ def test_what_is_said_in_tones_is_learnt_to_the_letter(workspace):
     tested = json.loads((root / paths.METRICS / "evaluate.json").read_text())
     assert tested["cer"] < 0.05 and tested["cer_low"] <= tested["cer"] <= tested["cer_high"]
     assert len(tested["decoding"]) == 4 and tested["gains"].keys() == {"language model", "expected words"}
-    bundle = load_bundle(root / paths.BUNDLE)
-    assert bundle.labels == [] and bundle.coding.units.decode([2, 1, 3]) == "a b"
-    assert bundle.decoding.arrays["counts"].sum() > 0
+    loaded = load_bundle(root / paths.BUNDLE)
+    assert loaded.labels == [] and loaded.coding.units.decode([2, 1, 3]) == "a b"
+    assert loaded.decoding.arrays["counts"].sum() > 0
     page, card = (root / paths.REPORT).read_text(), (root / paths.BUNDLE / "README.md").read_text()
     assert "Farthest off" in page and "WER of each way to decode" in page and "WER" in card
     spoken_ = {row["id"]: row["said"] for row in rows}
@@ -289,8 +311,36 @@ def test_raw_recordings_are_answered_as_in_the_evaluation(workspace):
         predictor.predict(text="abc")
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no arrays", "holds no arrays"),
+        (safetensors.numpy.save({"grams": np.zeros((2, 3)), "counts": np.ones(2)}), "of another type"),
+        (safetensors.numpy.save({"grams": np.full((1, 3), 99, np.int32)}), "no counted n-grams"),
+        (None, "arrays of nothing for a language model of order 3"),
+    ],
+)
+def test_a_language_model_in_a_bundle_is_checked(workspace, tmp_path, data, words):
+    contents = bundle.read(workspace[0] / paths.BUNDLE).files
+    assert contents.pop(bundle.DECODING)
+    bundle.write(tmp_path / "odd", contents | ({} if data is None else {bundle.DECODING: data}))
+    with pytest.raises(VerificationError, match=words):
+        load_bundle(tmp_path / "odd")
+
+
 def call(*arguments):
     return CliRunner().invoke(app, [*arguments], catch_exceptions=False)
+
+
+def test_drift_compares_lengths_of_what_is_said(workspace, tmp_path):
+    root, _ = workspace
+    spoken.write(tmp_path / "new", n=40, seed=9)
+    with tasked.inside(root):
+        told = call("drift", str(tmp_path / "new" / "manifest.csv"), "--champion", ".", "--json").stdout
+    found = json.loads(told)
+    names = {one["name"] for one in found["checks"]}
+    assert {"texts, characters", "predicted texts, characters", "confidence"} <= names
+    assert found["new"] > 30 and found["unknown_labels"] == {}
 
 
 def test_commands_tell_texts_tables_and_the_verdict(workspace, tmp_path):
@@ -310,3 +360,51 @@ def test_commands_tell_texts_tables_and_the_verdict(workspace, tmp_path):
     assert lost and verdict["figures"]["challenger"]["wer"] == pytest.approx(
         lost / sum(len(row["said"].split()) for row in tested), abs=0.05
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_real_recordings_are_learnt_by_heart(tmp_path, repository):
+    """CER below 2 % by the likeliest path alone: what stands between the loss and the letters is right."""
+    (tmp_path / "corpus").mkdir()
+    speech.write(tmp_path / "corpus", downloads=repository / paths.DOWNLOADS)
+    with (tmp_path / "corpus" / "fr.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[::37][:20]
+    assert len(rows) == 20
+    settings = {"sample_rate": 16_000, "n_fft": 400, "hop_length": 160, "n_mels": 40, "max_duration_s": 12.0}
+    arrays = [
+        audio.extract((tmp_path / "corpus" / row["audio"]).read_bytes(), **settings, mode="fast")
+        for row in rows
+    ]
+    said = [row["transcript"] for row in rows]
+    coding = Coding("text", units=units.fit(said), texts=tuple(said))
+    data = batches.from_arrays([row["id"] for row in rows], {"audio": arrays}, {"audio": [-1, 40]})
+    data = replace(data, target=torch.from_numpy(targets.encode(coding, said)))
+    machine = runtime.select(precision="fp32", threads=1)
+    given = params.Train(epochs=250, batch_size=20, patience=None, lr=0.01, ema=0.9)
+    runtime.seed_all(0)
+    network = build_model(
+        modalities=["audio"],
+        classes=coding.units.size,
+        dim=16,
+        dropout=0.0,
+        n_mels=40,
+        audio="crnn",
+        task="transcribe",
+    )
+    network.fit_statistics(data)
+    train.fit(
+        network,
+        (data, data.take(np.zeros(0, np.int64))),
+        train.Settings(**given.model_dump(exclude=ELSEWHERE)),
+        augmentation=augment.Settings(audio_gain=0, audio_stretch=0, audio_time_mask=0, audio_mel_mask=0),
+        machine=machine,
+        states=States(tmp_path, "k"),
+        on_epoch=lambda _: None,
+    )
+    held = validation.score(network, data, machine)
+    decoding = TASK.fit(held, coding, Writing(decoding="greedy"))
+    outputs = evaluate.logits(network, data, ["audio"], batch_size=20)
+    answers = [one["text"] for one in TASK.says(outputs, [("audio",)] * 20, decoding)]
+    rate = jiwer.cer([form.normalise(text) for text in said], answers)
+    assert rate < 0.02, answers

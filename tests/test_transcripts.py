@@ -268,3 +268,15 @@ def test_error_rates_are_jiwers_and_an_empty_reference_counts_insertions():
     letters = error_rate.characters(told, heard)
     assert (letters.edits[rest].sum() / letters.lengths[rest].sum()) == pytest.approx(jiwer.cer(*forms))
     assert letters.edits[2] == len("un mot") and math.isnan(error_rate.words(["!"], [""]).rate)
+
+
+def test_a_language_model_that_forgets_says_the_same(monkeypatch):
+    """A server asks for ever: contexts that were asked for are kept, but not all of them."""
+    fitted = units.fit(LINES)
+    sentences = [fitted.encode(line) for line in LINES]
+    model = ngram.fit(sentences, order=3, size=fitted.size)
+    wanted = [model.log_prob(one) for one in sentences]
+    monkeypatch.setattr(ngram, "MOST_KNOWN", 2)
+    short = ngram.fit(sentences, order=3, size=fitted.size)
+    assert [short.log_prob(one) for one in sentences] == wanted
+    assert len(model._known) > 2 >= len(short._known)

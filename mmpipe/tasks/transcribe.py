@@ -31,11 +31,10 @@ from mmpipe.tasks.task import (
     fullest,
     prediction_table,
 )
-from mmpipe.transcript_scorecard import HEARD
 from mmpipe.transcripts import ctc as decoder
 from mmpipe.transcripts import error_rate, ngram, recogniser
 from mmpipe.transcripts.form import normalise
-from mmpipe.transcripts.recogniser import Recogniser
+from mmpipe.transcripts.recogniser import HEARD, Recogniser
 from mmpipe.transcripts.units import Units
 
 

@@ -16,6 +16,8 @@ from mmpipe.transcripts.ngram import Ngram
 from mmpipe.transcripts.scorer import Expected, Language, Scorer
 from mmpipe.transcripts.units import Units
 
+HEARD = "audio"
+"""The modality without which there is nothing to write down."""
 START = (0.5, 0.5)
 """Weight of the language model and bonus of a unit, with which tuning starts, or stays without utterances."""
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
