@@ -35,7 +35,10 @@ LATER = 7
 """Every so-many-th stamp lands later."""
 PATIENCE_S = 1200
 DONE = ("Unchanged", "Refused", "Promoted", "Published", "Failed", "Crashed")
-OPEN_TAB = "[...document.querySelectorAll('button')].find(e => e.textContent.trim() === arguments[0]).click()"
+OPEN_TAB = """
+const leaves = [...document.querySelectorAll('*')].filter(e => !e.children.length)
+leaves.find(e => e.textContent.trim() === arguments[0]).click()
+"""
 Run = dict[str, Any]
 
 
@@ -220,7 +223,6 @@ def photograph(server: Server, found: dict[str, Run], folder: Path, profile: Pat
             "graph": f"/runs/flow-run/{best['id']}",
             "failed": f"/runs/flow-run/{found[list(found)[-1]]['id']}",
             "form": f"/deployments/deployment/{best['deployment_id']}/run",
-            "deployments": "/deployments",
             "automations": "/automations",
         }
         kept = server.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [best["id"]]}}})
