@@ -71,7 +71,7 @@ def _told(line: str, *, err: bool) -> None:
 
 def _begun(study: "Study", trials: int) -> list[str]:
     done = len(study.ended())
-    until = f"{done} of {trials} trials have ended" if done else f"{trials} trials"
+    until = f"{done} of {trials} trials ended before" if done else f"{_trials(trials)} to do"
     return [f"sweep {study.name}: {until}, each from commit {study.plan.commit[:12]}, by {study.plan.metric}"]
 
 
@@ -92,9 +92,9 @@ def _end(study: "Study", trials: int) -> list[str]:
         f"{counts[state]} {state}" for state in ("complete", "pruned", "failed") if counts[state]
     )
     if best is None:
-        return [f"{len(ended)} trials: {listed}; none has a figure"]
+        return [f"{_trials(len(ended))}: {listed}; none has a figure"]
     return [
-        f"best of {len(ended)} trials ({listed}): {best.experiment}, {study.plan.metric} {best.value}",
+        f"best of {_trials(len(ended))} ({listed}): {best.experiment}, {study.plan.metric} {best.value}",
         *(f"  {key}: {_short(value)}" for key, value in _chosen(study, best).items()),
         *(["every combination has been tried"] if len(ended) < trials else []),
         f"apply it with: dvc exp apply {best.experiment}",
@@ -115,6 +115,10 @@ def _as_json(study: "Study") -> dict[str, Any]:
 def _chosen(study: "Study", one: "Ended") -> dict[str, Any]:
     """What there was a choice of."""
     return {key: value for key, value in sorted(one.params.items()) if len(study.plan.space[key].ends) > 1}
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _short(value: Any) -> str:
