@@ -64,7 +64,7 @@ def test_all_that_an_operator_asks_is_there():
         r"- 2 new samples with 3 files, 12,345 bytes: 2 a\|b",
         "- 1 rows stay in the landing folder",
         "  - t.csv:3 (x) file-empty",
-        "- 1 folders of samples that landed in earlier runs",
+        "- landings of earlier runs that came along: 1",
         "- import data/raw/web.dvc has new data",
         "- `train.lr` = `0.5`",
         "- `train.batch_size` = `8`",

@@ -49,7 +49,7 @@ def _data(outcome: Outcome) -> Iterator[str]:
         yield f"- {len(left)} rows stay in the landing folder"
         yield from (f"  - {cell(why)}" for why in left[:_SHOWN])
     if outcome.carried:
-        yield f"- {len(outcome.carried)} folders of samples that landed in earlier runs"
+        yield f"- landings of earlier runs that came along: {len(outcome.carried)}"
     yield from (f"- import {cell(name)} has new data" for name in outcome.updated)
     yield from (f"- {_code(key)} = {_code(value)}" for key, value in outcome.values.items())
     before, after = (_counts(found) for found in (outcome.before, outcome.after))
