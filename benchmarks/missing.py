@@ -25,7 +25,7 @@ from mmpipe import files
 MODALITIES = ("audio", "image", "text")
 TOGETHER = "each of them"
 SHARES = (0.0, 0.3, 0.6, 0.9)
-TRAINED = {"concat": "with modality dropout (0.3)", "whole": "without"}
+TRAINED = {"concat": "with", "whole": "without"}
 HEAD = """# Missing modalities
 
 Accuracy on the test split of `stamps` where a share of its samples lacks a modality: the recipe's model,
@@ -72,18 +72,21 @@ def _subsets() -> list[tuple[str, ...]]:
 
 def curves(rows: Sequence[dict[str, Any]], variant: str, dropped: str) -> list[list[float]]:
     """For each share, the accuracy of each seed's model."""
-    mine = [row["subsets"] for row in rows if (row["recipe"], row["variant"]) == ("stamps", variant)]
-    return [[accuracy(subsets, dropped, share) for subsets in mine] for share in SHARES]
+    chosen = [row for row in rows if (row["recipe"], row["variant"]) == ("stamps", variant)]
+    mine = {row["seed"]: row["subsets"] for row in chosen}
+    return [[accuracy(mine[seed], dropped, share) for seed in sorted(mine)] for share in SHARES]
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
     """The page: a table of what is dropped × how it was trained."""
-    heads = ["dropped", "trained", *(f"{share:.0%} of the samples" for share in SHARES)]
-    cells = [
-        [dropped, told, *(spread(values) for values in curves(rows, variant, dropped))]
-        for dropped in (*MODALITIES, TOGETHER)
-        for variant, told in TRAINED.items()
-    ]
+    heads = ["dropped", "modality dropout", *(f"{share:.0%} of the samples" for share in SHARES)]
+    cells = []
+    for dropped in (*MODALITIES, TOGETHER):
+        found = {told: curves(rows, variant, dropped) for variant, told in TRAINED.items()}
+        cells += [[dropped, told, *map(spread, values)] for told, values in found.items()]
+        pairs = [zip(*both, strict=True) for both in zip(*found.values(), strict=True)]
+        gains = [spread([one - other for one, other in pair], sign=True) for pair in pairs]
+        cells.append([dropped, "difference, seed by seed", *gains])
     seeds = len(curves(rows, "whole", TOGETHER)[0])
     head = HEAD.format(seeds=seeds, together=TOGETHER)
     return head + "\n".join(grid(heads, cells)) + "\n"

@@ -70,6 +70,14 @@ def jobs(recipes: list[str], seeds: list[int], variants: list[str] | None = None
     return found
 
 
+def sensible() -> dict[str, list[str]]:
+    """{recipe: variants} of everything that there is to train."""
+    found: dict[str, list[str]] = {}
+    for job in jobs(init.recipes(), [0]):
+        found.setdefault(job.recipe, []).append(job.variant)
+    return found
+
+
 def _variants(written: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Those of the fusion, and each modality alone; of a single modality its own model."""
     chosen = params.Params.model_validate(written)
@@ -163,7 +171,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     kept = REPOSITORY / "docs/results.jsonl"
     rows = sorted(merged(read(kept), rows), key=lambda row: (row["recipe"], row["variant"], row["seed"]))
     files.write_bytes(kept, lines(rows))
-    files.write_bytes(REPOSITORY / "docs/results.md", results_page.render(rows).encode())
+    files.write_bytes(REPOSITORY / "docs/results.md", results_page.render(rows, sensible()).encode())
 
 
 def run(into: Path, wanted: list[Job], rows: Rows, side_by_side: int) -> None:

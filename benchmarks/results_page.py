@@ -1,12 +1,12 @@
 """docs/results.md: rows of finished trainings as tables, and what of the figures to beat is beaten."""
 
 import statistics
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmpipe import init, sense, trees
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
 HEAD = """# Results
 
@@ -25,15 +25,21 @@ Every recipe with every fusion that makes sense for it. One command trains and a
 - `objective` is `concat` with each modality's own loss (0.5), contrastive alignment (0.1), and all weights
   learned.
 - `whole` is `concat` without modality dropout ([what that costs where modalities are missing](missing.md)).
+- Figures to beat of `stamps`, `stamps-pretrained` and `emoji` are means over five folds of the same kind.
+  Three seeds here are three of the folds.
 - All parameters but the fusion are the recipe's, chosen for its own: no other was tuned. CPU, one thread a
   training, several at once on a busy machine, hence CPU seconds.
 """
 MODALITIES = ("audio", "image", "text")
+ENOUGH = 3
+"""Seeds, for a spread."""
 WORDS = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "exact_match": "exact match",
     "token_f1": "token F1",
+    "wer": "WER",
+    "cer": "CER",
     "mean_recall": "mean recall",
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
@@ -70,24 +76,31 @@ TO_BEAT = {
 }
 
 
-def render(rows: list[Row]) -> str:
-    """The page; recipes and variants in a fixed order, so that the same rows give the same page."""
+def render(rows: list[Row], wanted: Mapping[str, Sequence[str]]) -> str:
+    """The page; recipes and variants in a fixed order, so that the same rows give the same page.
+
+    `wanted`: {recipe: variants that make sense}. Those without a row are named, of recipes that have a row or
+    a figure to beat.
+    """
     dates = sorted({row["date"] for row in rows})
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     parts = [HEAD, f"{len(rows)} trainings, {when}.\n"]
-    for recipe in dict.fromkeys(row["recipe"] for row in sorted(rows, key=lambda row: row["recipe"])):
-        parts.append(section(recipe, [row for row in rows if row["recipe"] == recipe]))
+    for recipe in sorted(wanted.keys() & (TO_BEAT.keys() | {row["recipe"] for row in rows})):
+        parts.append(section(recipe, [row for row in rows if row["recipe"] == recipe], wanted[recipe]))
     return "\n".join(parts)
 
 
-def section(recipe: str, rows: list[Row]) -> str:
-    """One recipe: its variants, what is beaten, and its own page."""
+def section(recipe: str, rows: list[Row], wanted: Sequence[str]) -> str:
+    """One recipe: its variants, what is beaten, what is not trained, and its own page."""
     says = init.template(f"recipes/{recipe}.yaml").splitlines()[0].removeprefix("# ")
     lines = [f"## {recipe}", "", f"{says.split('. ')[0]}. [More](../recipes/{recipe}/RESULTS.md).", ""]
-    lines += table(rows)
-    if "directions" in rows[0]:
+    lines += table(rows) if rows else []
+    if rows and "directions" in rows[0]:
         lines += ["", *directions(rows)]
-    lines += ["", *(verdict(beat, rows) for beat in TO_BEAT.get(recipe, []))]
+    fused = [row for row in rows if not row["variant"].endswith("alone")]
+    lines += [""] if rows else []
+    lines += [verdict(beat, fused) for beat in TO_BEAT.get(recipe, []) if fused]
+    lines += pending(rows, wanted)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -120,7 +133,10 @@ def directions(rows: list[Row]) -> list[str]:
     cells = [
         [
             way,
-            *(spread([row["directions"][way][name] for row in rows]) for name in names),
+            *(
+                spread([row["directions"][way][name] for row in rows], digits=1 if "rank" in name else 3)
+                for name in names
+            ),
             " / ".join(sorted({str(row["directions"][way]["samples"]) for row in rows})),
         ]
         for way in rows[0]["directions"]
@@ -128,12 +144,19 @@ def directions(rows: list[Row]) -> list[str]:
     return grid(heads, cells)
 
 
+def pending(rows: list[Row], wanted: Sequence[str]) -> list[str]:
+    """What of the table is to be trained yet."""
+    counts = Counter(row["variant"] for row in rows)
+    none = [name for name in wanted if not counts[name]]
+    few = [f"{name} ({counts[name]} of {ENOUGH} seeds)" for name in wanted if 0 < counts[name] < ENOUGH]
+    return [f"- Not trained yet: {', '.join([*none, *few])}."] if none or few else []
+
+
 def verdict(beat: Beat, rows: list[Row]) -> str:
     """Whose mean is above the figure to beat, and whose is not."""
     means = {
         variant: statistics.mean(of(row, beat.place) for row in mine)
         for variant, mine in variants(rows).items()
-        if not variant.endswith("alone")
     }
     above = [f"`{name}` ({mean:.3f})" for name, mean in means.items() if mean > beat.value]
     below = [f"`{name}` ({mean:.3f})" for name, mean in means.items() if mean <= beat.value]
@@ -168,10 +191,10 @@ def alone(rows: list[Row], modality: str, name: str) -> str:
     return f"{statistics.mean(found):.3f}" if found and len(rows[0]["subsets"]) > 1 else "–"
 
 
-def spread(values: list[float], *, sign: bool = False) -> str:
+def spread(values: list[float], *, sign: bool = False, digits: int = 3) -> str:
     """Mean ± sd; of a single value no sd."""
-    mean = f"{statistics.mean(values):{'+' if sign else ''}.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+    mean = f"{statistics.mean(values):{'+' if sign else ''}.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def grid(heads: list[str], cells: list[list[str]]) -> list[str]:

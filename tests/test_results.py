@@ -113,7 +113,7 @@ def test_a_digest_changes_with_what_is_chosen_and_not_with_defaults():
 def test_the_page_has_means_spreads_gains_and_verdicts():
     rows = [row("concat", 0, 0.7), row("concat", 1, 0.9), row("gated", 0, 0.75), row("gated", 1, 0.65)]
     rows += [row("image alone", 0, 0.3, subsets={"image": {"accuracy": 0.3}})]
-    page = results_page.render(rows)
+    page = results_page.render(rows, {"emoji": ["concat", "gated", "lowrank"]})
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert lines[0].startswith(
         "|  | accuracy | macro-F1 | against `concat` | the same model on image / text |"
@@ -124,13 +124,15 @@ def test_the_page_has_means_spreads_gains_and_verdicts():
     assert lines[4].startswith("| `gated` | 0.700 ± 0.071 | 0.350 ± 0.035 | -0.100 ± 0.212 |")
     assert "To beat: accuracy 0.771 (classical" in page
     assert "beaten on the mean by `concat` (0.800); not by `gated` (0.700)." in page
-    assert "**not beaten**: `gated` (0.700)." in results_page.render(rows[2:4])
+    assert "- Not trained yet: lowrank, concat (2 of 3 seeds), gated (2 of 3 seeds)." in page
+    assert "**not beaten**: `gated` (0.700)." in results_page.render(rows[2:4], {"emoji": []})
+    assert "- Not trained yet: gated." in results_page.render(rows[:1] * 3, {"emoji": ["concat", "gated"]})
 
 
 def test_training_time_that_a_kill_took_is_not_guessed():
     rows = [row("concat", 0, 0.7, train_cpu_s=None), row("concat", 1, 0.7)]
-    assert "| 1,234,567 | 20 | 2 |" in results_page.render(rows)
-    assert "| 1,234,567 | not known | 1 |" in results_page.render(rows[:1])
+    assert "| 1,234,567 | 20 | 2 |" in results_page.render(rows, {"emoji": []})
+    assert "| 1,234,567 | not known | 1 |" in results_page.render(rows[:1], {"emoji": []})
 
 
 def test_missing_modalities_are_a_mean_over_all_ways():
@@ -146,3 +148,27 @@ def test_missing_modalities_are_a_mean_over_all_ways():
     for share in (0.0, 0.3, 0.6, 0.9, 1.0):
         parts = [missing.chance(len(some), share) for some in missing._subsets()]
         assert sum(parts) == pytest.approx(1.0)
+
+
+def test_the_pages_are_those_of_the_rows_beside_them(repository):
+    rows = results.read(repository / "docs/results.jsonl")
+    assert len(rows) > 10
+    page = results_page.render(rows, results.sensible())
+    assert (repository / "docs/results.md").read_text() == page, "--write it anew"
+    assert (repository / "docs/missing.md").read_text() == missing.render(rows), "run benchmarks/missing.py"
+    named = {(row["recipe"], row["variant"]) for row in rows}
+    assert named <= {(job.recipe, job.variant) for job in results.jobs(init.recipes(), [0])}
+
+
+def test_missing_modalities_are_compared_seed_by_seed():
+    """Rows come in any order; the difference is between models of one seed."""
+    names = ["+".join(some) for some in missing._subsets()]
+    values = {("concat", 0): 0.5, ("concat", 1): 0.9, ("whole", 1): 0.8, ("whole", 0): 0.4}
+    rows = [
+        row(variant, seed, value, recipe="stamps", subsets={name: {"accuracy": value} for name in names})
+        for (variant, seed), value in values.items()
+    ]
+    lines = missing.render(rows).splitlines()
+    assert "| text | with | 0.700 ± 0.283 | 0.700 ± 0.283 | 0.700 ± 0.283 | 0.700 ± 0.283 |" in lines
+    assert [line for line in lines if "seed by seed" in line and line.count("+0.100 ± 0.000") == 4] != []
+    assert missing.draw(rows) == missing.draw(rows)
