@@ -112,7 +112,7 @@ def verdict(outcome: Outcome) -> str:
 def _row(name: str, old: Any, new: Any) -> dict[str, Any]:
     both = isinstance(old, int | float) and isinstance(new, int | float)
     shown = [f"{value:.4g}" if isinstance(value, float) else value for value in (old, new)]
-    change = f"{new - old:+.4g}" if both else ""
+    change = (f"{new - old:+d}" if isinstance(new - old, int) else f"{new - old:+.4g}") if both else ""
     return {"figure": name, "champion": shown[0], "new": shown[1], "change": change}
 
 

@@ -121,13 +121,15 @@ def test_reports_want_the_password(place):
 
 
 def test_metrics_stand_side_by_side():
-    figures = {"challenger": {"accuracy": 0.75, "size_bytes": 10}, "champion": {"accuracy": 0.5}}
+    figures = {"challenger": {"accuracy": 0.75, "size_bytes": 10, "unanswered": 2345678}}
+    figures["champion"] = {"accuracy": 0.5, "unanswered": 1}
     outcome = Outcome(
         "retrain/3", "abc", verdict={"verdict": "promote", "figures": figures, "reasons": ["r"]}
     )
     assert artifacts.metrics_table(outcome) == [
         {"figure": "accuracy", "champion": "0.5", "new": "0.75", "change": "+0.25"},
         {"figure": "size_bytes", "champion": None, "new": 10, "change": ""},
+        {"figure": "unanswered", "champion": 1, "new": 2345678, "change": "+2345677"},
     ]
     assert artifacts.verdict(outcome) == "# promote\n\nagainst no champion\n\n- r\n"
 
