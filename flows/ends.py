@@ -109,8 +109,8 @@ async def settle(client: PrefectClient, run: FlowRun, end: End | None = None) ->
         word = StateType.CANCELLED if state.is_cancelling() else StateType.CRASHED
         end = End(word.value, word.value.capitalize(), GONE)
     final = State(type=StateType(end.type), name=end.name, message=end.message)
+    await _finish_tasks(client, run.id, final.type)  # first: whoever sees the run's end sees theirs
     await client.set_flow_run_state(run.id, final, force=True)
-    await _finish_tasks(client, run.id, final.type)
     return [f"run {run.name} is {end.name}, not {state.name}: {end.message}"]
 
 
