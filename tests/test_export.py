@@ -36,10 +36,18 @@ DECODING = Decoding(["a", "b", "c"], 1.7)
 ENCODERS = [("cnn", "gru", "crnn"), ("resnet", "transformer", "cnn")]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks are slower with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def network(**arguments):
     """With weights that are far from the start, so that every input tells."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     made = build_model(**{"modalities": list(schema.MODALITIES), **SMALL, **arguments}).eval()
     for parameter in made.parameters():
         nn.init.normal_(parameter, 0, 0.3)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 import tiny_weights
+import torch
 
 from mmpipe import blueprint, files, schema, tables, weights
 from mmpipe.errors import TooManyBadRowsError
@@ -156,6 +157,16 @@ def frozen(name):
     return Extractor("image", EXTRACTORS["image"].settings, made)
 
 
+@pytest.fixture
+def one_thread():
+    """As in the workers: the order of sums depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows):
     def run(some, *, out, store="store", workers=1):
         return extract(table(some), extractor, out=Path(out), store=Path(store), workers=workers)
