@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from flows import artifacts, deploy, pictures, reports, settings
+from flows import artifacts, deploy, pictures, reports, retrain, schedule, settings
 from mmpipe.errors import NotFoundError
 from mmpipe.retrain.outcome import Outcome
+from mmpipe.retrain.stages import StageResult
 
 pytestmark = pytest.mark.filterwarnings("default:::prefect")
 
@@ -62,6 +63,27 @@ def test_a_worker_goes_to_the_workspace_of_its_machine(tmp_path, monkeypatch):
 def test_schedules_of_known_deployments_are_left_alone():
     known = asyncio.run(deploy.deployments({"retrain"}))[0]
     assert "schedules" not in known.model_dump(exclude_unset=True)
+
+
+def test_what_can_be_scheduled_is_what_is_offered():
+    assert set(schedule.FLOWS) == {flow.name for flow, _, _ in deploy.OFFERED}
+
+
+def test_pictures_come_of_stages_that_were_cached_too(monkeypatch):
+    seen = []
+
+    async def note(_tree, name):
+        seen.append(name)
+
+    async def verdict(*_):
+        return {"verdict": "promote"}
+
+    monkeypatch.setattr(artifacts, "of_stage", note)
+    monkeypatch.setattr(retrain, "here", lambda _step: verdict)
+    shown = retrain.Shown()
+    shown.results = {name: StageResult(name, how) for name, how in (("train", "cached"), ("report", "ran"))}
+    assert asyncio.run(shown.judge(None, print)) == {"verdict": "promote"}
+    assert seen == ["train"]
 
 
 def test_credentials_are_for_one_user_alone_and_stay(place):

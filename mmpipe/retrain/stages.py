@@ -14,9 +14,9 @@ from mmpipe.retrain.worktree import Worktree
 
 Status = Literal["ran", "cached", "failed", "left out"]
 Line = Callable[[str, str], object]
-Run = Callable[[str], Awaitable["StageResult"]]
-Leave = Callable[["StageResult"], Awaitable[None]]
 """Told (stage, line) of all that stages print."""
+Leave = Callable[["StageResult"], Awaitable[None]]
+"""Told a stage that is not started."""
 KEPT_LINES = 50
 _DVCS = ("Running stage ", "> ", "Stage ", "ERROR: ")
 """How DVC's own lines begin."""
@@ -80,7 +80,7 @@ async def run_stage(tree: Worktree, name: str, on_line: Line, *, force: bool = F
 
 async def reproduce(
     stages: Sequence[Stage],
-    run: Run,
+    run: Callable[[str], Awaitable[StageResult]],
     leave: Leave,
     *,
     force: bool = False,
