@@ -8,11 +8,13 @@ import urllib.error
 import urllib.request
 from abc import ABC
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from ruamel.yaml import YAML
 
 from flows import artifacts, deploy, pictures, reports, retrain, schedule, settings
+from mmpipe.commands import schedule as command
 from mmpipe.errors import NotFoundError
 from mmpipe.retrain.outcome import Outcome
 from mmpipe.retrain.stages import StageResult
@@ -67,6 +69,8 @@ def test_schedules_of_known_deployments_are_left_alone():
 
 def test_what_can_be_scheduled_is_what_is_offered():
     assert set(schedule.FLOWS) == {flow.name for flow, _, _ in deploy.OFFERED}
+    told = get_type_hints(command.schedule)["flow"]
+    assert get_args(get_args(told)[0]) == schedule.FLOWS
 
 
 def test_pictures_come_of_stages_that_were_cached_too(monkeypatch):
