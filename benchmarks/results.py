@@ -32,12 +32,17 @@ from mmpipe.tasks.task import load as load_task
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FUSIONS = ("concat", "gated", "attention", "lowrank", "weighted")
-OBJECTIVE = {"model.fusion": "concat", "train.auxiliary": 0.5, "objective.contrastive": 0.1}
+OBJECTIVES = {
+    "model.fusion": "concat",
+    "train.auxiliary": 0.5,
+    "objective.contrastive": 0.1,
+    "objective.weights": "uncertainty",
+}
 WHOLE = {"model.fusion": "concat", "train.modality_dropout": 0.0}
 """Trained on samples as they are, none of whose modalities is hidden."""
 VARIANTS: dict[str, dict[str, Any]] = {
     **{fusion: {"model.fusion": fusion} for fusion in FUSIONS},
-    "objective": OBJECTIVE | {"objective.weights": "uncertainty"},
+    "objective": OBJECTIVES,
     "whole": WHOLE,
     "stacking": {"model.fusion": "stacking"},
 }
@@ -79,14 +84,20 @@ def sensible() -> dict[str, list[str]]:
 
 
 def _variants(written: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Those of the fusion, and each modality alone; of a single modality its own model."""
+    """Those of the fusion, and each modality alone; of a single one its own model, of speech each unit."""
     chosen = params.Params.model_validate(written)
+    if chosen.model.task == "transcribe":
+        return {"characters": {}, "pieces": {"model.output": {"units": "bpe"}}}
     encoders = chosen.model.encoders
     if len(encoders) == 1:
         return {encoders[0]: {}}
     alone = {f"{m} alone": {f"model.{other}": "none" for other in encoders if other != m} for m in encoders}
     single = {"model.fusion": "concat"}
-    found = {**{name: of | single for name, of in alone.items()}, **VARIANTS}
+    found: dict[str, dict[str, Any]] = {**{name: of | single for name, of in alone.items()}, **VARIANTS}
+    if load_task(chosen.model.task).writes:  # what modalities say by themselves has no loss
+        found["objective"] = {
+            key: value for key, value in found["objective"].items() if "auxiliary" not in key
+        }
     if not chosen.train.modality_dropout or not load_task(chosen.model.task).fuses:
         del found["whole"]  # which is the recipe already
     return found
@@ -188,11 +199,16 @@ def run(into: Path, wanted: list[Job], rows: Rows, side_by_side: int) -> None:
                 pool.shutdown(cancel_futures=True)
 
 
-def prepare(workspace: Path, recipe: str) -> None:
+def prepare(workspace: Path, recipe: str, changes: dict[str, Any] | None = None) -> None:
     """The recipe's workspace with its features; made before, only what changed is made again."""
     command = [sys.executable, "-c", "from mmpipe.cli import run; run()"]
     if not (workspace / "dvc.yaml").exists():
         subprocess.run([*command, "init", str(workspace), "--recipe", recipe], check=True)
+        tree = YAML(typ="rt").load(workspace / "params.yaml")
+        for key, value in (changes or {}).items():
+            section, name = key.split(".")
+            tree.setdefault(section, {})[name] = value
+        YAML(typ="rt").dump(tree, workspace / "params.yaml")
     subprocess.run([*command, "unlock"], cwd=workspace, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", *FEATURES], cwd=workspace, check=True)
 
@@ -226,7 +242,7 @@ def row_of(job: Job, chosen: params.Params, trained: borrowing.Trained, *, diges
     level = {name: found[name] for name in names if name in found}
     parts = {
         part: {name: plain(of) for name, of in found[part].items()}
-        for part in ("subsets", "directions")
+        for part in ("subsets", "directions", "decoding")
         if part in found
     }
     return {

@@ -22,8 +22,8 @@ Every recipe with every fusion that makes sense for it. One command trains and a
   count.
 - *Alone* is a model that was trained on this modality only; *the same model on …* is the fused model where a
   sample has nothing else.
-- `objective` is `concat` with each modality's own loss (0.5), contrastive alignment (0.1), and all weights
-  learned.
+- `objective` is `concat` with each modality's own loss (0.5; a decoder of words has none), contrastive
+  alignment (0.1), and all weights learned.
 - `whole` is `concat` without modality dropout ([what that costs where modalities are missing](missing.md)).
 - Figures to beat of `stamps`, `stamps-pretrained` and `emoji` are means over five folds of the same kind.
   Three seeds here are three of the folds.
@@ -31,6 +31,8 @@ Every recipe with every fusion that makes sense for it. One command trains and a
   training, several at once on a busy machine, hence CPU seconds.
 """
 MODALITIES = ("audio", "image", "text")
+PARTS = {"directions": "query to answer", "decoding": "decoding"}
+"""What a row may have besides its figures → the head of its table."""
 ENOUGH = 3
 """Seeds, for a spread."""
 WORDS = {
@@ -95,8 +97,9 @@ def section(recipe: str, rows: list[Row], wanted: Sequence[str]) -> str:
     says = init.template(f"recipes/{recipe}.yaml").splitlines()[0].removeprefix("# ")
     lines = [f"## {recipe}", "", f"{says.split('. ')[0]}. [More](../recipes/{recipe}/RESULTS.md).", ""]
     lines += table(rows) if rows else []
-    if rows and "directions" in rows[0]:
-        lines += ["", *directions(rows)]
+    for part, head in PARTS.items():
+        for variant, mine in variants([row for row in rows if part in row]).items():
+            lines += ["", *parted(mine, part, f"{head}, `{variant}`")]
     fused = [row for row in rows if not row["variant"].endswith("alone")]
     lines += [""] if rows else []
     lines += [verdict(beat, fused) for beat in TO_BEAT.get(recipe, []) if fused]
@@ -108,6 +111,7 @@ def table(rows: list[Row]) -> list[str]:
     """A row a variant, single modalities first."""
     names = [name for name in sense.METRICS[rows[0]["task"]] if name in WORDS][:2]
     single = [m for m in MODALITIES if any(m in row.get("subsets", {}) for row in rows)]
+    single = [] if "decoding" in rows[0] else single  # its table says the same
     heads = ["", *(WORDS[name] for name in names), "against `concat`"]
     heads += [f"the same model on {' / '.join(single)}"] if single else []
     heads += ["parameters", "training, CPU s", "seeds"]
@@ -126,20 +130,20 @@ def table(rows: list[Row]) -> list[str]:
     return grid(heads, cells)
 
 
-def directions(rows: list[Row]) -> list[str]:
-    """Of `retrieve`: how well each modality finds each other, by the recipe's own model."""
-    names = [name for name in WORDS if name in next(iter(rows[0]["directions"].values()))]
-    heads = ["query to answer", *(WORDS[name] for name in names), "candidates"]
+def parted(rows: list[Row], part: str, head: str) -> list[str]:
+    """A variant's figures by direction of `retrieve`, or by what helps to decode."""
+    names = [name for name in WORDS if name in next(iter(rows[0][part].values()))]
+    heads = [head, *(WORDS[name] for name in names), "test samples"]
     cells = [
         [
             way,
             *(
-                spread([row["directions"][way][name] for row in rows], digits=1 if "rank" in name else 3)
+                spread([row[part][way][name] for row in rows], digits=1 if "rank" in name else 3)
                 for name in names
             ),
-            " / ".join(sorted({str(row["directions"][way]["samples"]) for row in rows})),
+            " / ".join(sorted({str(row[part][way]["samples"]) for row in rows})),
         ]
-        for way in rows[0]["directions"]
+        for way in rows[0][part]
     ]
     return grid(heads, cells)
 
@@ -167,7 +171,7 @@ def verdict(beat: Beat, rows: list[Row]) -> str:
 
 
 def variants(rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows by variant, single modalities first, then in the order of `results.VARIANTS`."""
+    """Rows by variant, single modalities and units first, then in the order of `results.VARIANTS`."""
     order = ("concat", "gated", "attention", "lowrank", "weighted", "stacking", "objective", "whole")
     names = {row["variant"] for row in rows}
     single = sorted(name for name in names if name not in order)

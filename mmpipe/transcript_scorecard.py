@@ -17,7 +17,7 @@ from mmpipe.transcripts.recogniser import HEARD, Recogniser
 from mmpipe.verdict import Contender, HeldOut, Rules
 
 FIGURES = {"wer": "WER", "cer": "CER"}
-GREEDY, ANSWER = "greedy", "answer"
+GREEDY, BEAM = "greedy", "beam"
 LANGUAGE, CONTEXT = "language model", "expected words"
 Texts = Sequence[str]
 
@@ -39,6 +39,7 @@ def ways(recogniser: Recogniser, *, context: bool) -> dict[str, tuple[Recogniser
     found = {GREEDY: (recogniser.greedy(), False)}
     if not recogniser.beam:
         return found
+    found[BEAM] = (recogniser.plain(), False)
     context = context and recogniser.context_bonus > 0
     if recogniser.language is not None:
         found[LANGUAGE] = (recogniser, False)
@@ -46,8 +47,6 @@ def ways(recogniser: Recogniser, *, context: bool) -> dict[str, tuple[Recogniser
         found[CONTEXT] = (recogniser.plain(), True)
     if recogniser.language is not None and context:
         found[f"{LANGUAGE} + {CONTEXT}"] = (recogniser, True)
-    if len(found) == 1:
-        found["beam"] = (recogniser, False)
     return found
 
 
@@ -175,7 +174,7 @@ def _gains(counts: Mapping[str, Floats], group: NDArray[np.str_], resamples: int
         return {}
     for name in [LANGUAGE, CONTEXT]:
         rest = [one for one in (CONTEXT, LANGUAGE) if one != name]
-        before = rest[0] if rest[0] in names else GREEDY
+        before = rest[0] if rest[0] in names else BEAM
         if name not in names:
             continue
         pair = np.concatenate([counts[before], counts[names[-1]]], axis=1)

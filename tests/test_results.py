@@ -56,6 +56,20 @@ def test_what_mmpipe_refuses_is_no_job():
     assert {job.variant for job in results.jobs(["retrieval"], [0])} == {"concat"}
 
 
+def test_a_decoder_has_no_losses_of_single_modalities():
+    [job] = results.jobs(["answer"], [0], ["objective"])
+    assert job.changes["objective.weights"] == "uncertainty" and "train.auxiliary" not in job.changes
+
+
+def test_transcripts_are_trained_by_their_units():
+    """Expected words are for decoding alone: no modality to train without, and nothing is fused."""
+    found = results.jobs(["speech"], [0])
+    assert [(job.variant, job.changes.get("model.output")) for job in found] == [
+        ("characters", None),
+        ("pieces", {"units": "bpe"}),
+    ]
+
+
 def test_data_with_a_split_of_their_own_keep_it():
     found = results.jobs(["dialogue"], [0, 1], ["lowrank", "text alone"])
     assert [(job.variant, job.seed) for job in found] == [
@@ -127,6 +141,32 @@ def test_the_page_has_means_spreads_gains_and_verdicts():
     assert "- Not trained yet: lowrank, concat (2 of 3 seeds), gated (2 of 3 seeds)." in page
     assert "**not beaten**: `gated` (0.700)." in results_page.render(rows[2:4], {"emoji": []})
     assert "- Not trained yet: gated." in results_page.render(rows[:1] * 3, {"emoji": ["concat", "gated"]})
+
+
+def test_what_helps_to_decode_has_a_table_of_its_own():
+    def heard(seed, greedy, best):
+        ways = {"greedy": greedy, "expected words": best}
+        return {
+            "recipe": "speech",
+            "variant": "characters",
+            "seed": seed,
+            "task": "transcribe",
+            "figures": {"wer": best, "cer": best / 2},
+            "subsets": {"audio": {"wer": greedy, "cer": greedy / 2}, "text": {"samples": 0}},
+            "decoding": {
+                name: {"wer": of, "cer": of / 2, "samples": 150 + seed} for name, of in ways.items()
+            },
+            "parameters": 1000,
+            "train_cpu_s": 60.0,
+            "date": "2026-11-26",
+        }
+
+    page = results_page.render([heard(0, 0.8, 0.5), heard(1, 0.6, 0.5)], {"speech": ["characters"]})
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert lines[0] == "|  | WER | CER | against `concat` | parameters | training, CPU s | seeds |"
+    assert lines[3] == "| decoding, `characters` | WER | CER | test samples |"
+    assert lines[5] == "| greedy | 0.700 ± 0.141 | 0.350 ± 0.071 | 150 / 151 |"
+    assert lines[6] == "| expected words | 0.500 ± 0.000 | 0.250 ± 0.000 | 150 / 151 |"
 
 
 def test_training_time_that_a_kill_took_is_not_guessed():

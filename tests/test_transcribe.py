@@ -169,6 +169,17 @@ def test_the_weight_of_the_language_model_is_the_one_with_the_fewest_errors():
     assert weight == 0
 
 
+def test_the_language_model_is_weighed_beside_the_words_that_are_expected():
+    """What they say already it need not say; and without them it must."""
+    held = Held(heard((2, 3)), TARGET[:1], {"audio": torch.ones(1).bool()})
+    held = held._replace(output=Output(torch.from_numpy(ambiguous()).float(), {}, torch.tensor([3])))
+    alone = TASK.fit(held, CODING, Writing(unit_bonus=0.0))
+    beside = TASK.fit(held._replace(words=["ab"]), CODING, Writing(unit_bonus=0.0))
+    useless = TASK.fit(held._replace(words=["ab"]), CODING, Writing(unit_bonus=0.0, context_bonus=0.0))
+    assert alone.facts["language_weight"] > 0 == beside.facts["language_weight"]
+    assert useless.facts == alone.facts | {"context_bonus": 0.0}
+
+
 def scores(cells, paths, words=()):
     logits, n = frames(*paths), len(cells)
     subsets = {"audio": logits, "text": logits[:, :0], "audio+text": logits} if words else {"audio": logits}
@@ -208,11 +219,12 @@ def test_what_helps_is_measured_beside_what_is_there_anyway():
     found = TASK.measure(one, decoding, Asked(100, 10))
     assert list(found["decoding"]) == [
         "greedy",
+        "beam",
         "language model",
         "expected words",
         "language model + expected words",
     ]
-    assert [way["wer"] for way in found["decoding"].values()] == [1, 1, 0, 0]
+    assert [way["wer"] for way in found["decoding"].values()] == [1, 1, 1, 0, 0]
     assert found["gains"]["expected words"]["wer"] == 1 and found["gains"]["language model"]["wer"] == 0
     assert found["subsets"]["audio"]["wer"] == 1 and found["subsets"]["audio+text"]["wer"] == 0
     assert found["subsets"]["text"] == {"samples": 0}
@@ -221,6 +233,9 @@ def test_what_helps_is_measured_beside_what_is_there_anyway():
         "language model does not show to change the WER: +0.000 [+0.000, +0.000]",
         "expected words lowers the WER: -1.000 [-1.000, -1.000]",
     ]
+    alone = TASK.measure(scores(["ab"] * 2, [(2, 0, 3)] * 2), decoding, Asked(100, 10))
+    assert list(alone["decoding"]) == ["greedy", "beam", "language model"]
+    assert alone["gains"]["language model"]["beside"] == "beam"  # the search itself is none of its merit
     told = TASK.findings(found, TASK.predictions([one], decoding), decoding)
     assert {"ab"} == {item["actual"] for part in told["exhibits"] for item in part["items"]}
 
@@ -275,7 +290,7 @@ def test_what_is_said_in_tones_is_learnt_to_the_letter(workspace):
     assert found["train_uer"] == 0 and found["train_too_short"] == 0
     tested = json.loads((root / paths.METRICS / "evaluate.json").read_text())
     assert tested["cer"] < 0.05 and tested["cer_low"] <= tested["cer"] <= tested["cer_high"]
-    assert len(tested["decoding"]) == 4 and tested["gains"].keys() == {"language model", "expected words"}
+    assert len(tested["decoding"]) == 5 and tested["gains"].keys() == {"language model", "expected words"}
     loaded = load_bundle(root / paths.BUNDLE)
     assert loaded.labels == [] and loaded.coding.units.decode([2, 1, 3]) == "a b"
     assert loaded.decoding.arrays["counts"].sum() > 0

@@ -14,13 +14,12 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 from torch import nn
 
 from mmpipe import batches, bundle, files
 from mmpipe.bundle import CONFIG, DECODING, FROZEN, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
-from mmpipe.features import embedding
+from mmpipe.features import embedding, text
 from mmpipe.model import pretrained
 from mmpipe.model.configuration import Config
 from mmpipe.model.network import Network, build_model
@@ -102,8 +101,7 @@ class Bundle:
         """
         if self.tokenizer is None or self.config["architecture"].get("text") != "words":
             return []
-        ids = [[] if one is None else one.tolist() for one in tokens]
-        return [words.strip() for words in Tokenizer.from_str(self.tokenizer).decode_batch(ids)]
+        return text.decode(tokens, self.tokenizer)
 
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]

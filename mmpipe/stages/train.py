@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from mmpipe import (
     __version__,
     batches,
@@ -24,6 +22,7 @@ from mmpipe import (
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
+from mmpipe.features import text
 from mmpipe.model import complexity
 from mmpipe.model.checkpoint import load_bundle, save_bundle
 from mmpipe.model.network import Network
@@ -145,7 +144,7 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
     if "audio" in modalities and architecture["audio"] != "vector":
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
-        architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
+        architecture["vocab_size"] = text.vocab_size(paths.TOKENIZER.read_text())
     if load_task(params.model.task).writes:
         architecture["writer"] = _writer(params, data)
     own = {"lowrank": "rank", "attention": "heads"}.get(params.model.fusion)
@@ -206,6 +205,8 @@ def _validate(
     machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
     validation.fit_trust(network, val, machine)
     held = validation.score(network, val, machine)
+    if job.params.model.text == "words":
+        held = held._replace(words=text.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text()))
     writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
     decoding = network.task.fit(held, coding, writing)
     if coding.kind == "text":  # how much of it is learnt by heart

@@ -38,11 +38,15 @@ class Output(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A network's output for all of a dataset; `target` as `targets.encode` has it; `present`: bool (N,)."""
+    """A network's output for all of a dataset; `target` as `targets.encode` has it; `present`: bool (N,).
+
+    `words`: the text of each sample where the model reads it as words, else nothing.
+    """
 
     output: Output
     target: Tensor
     present: dict[str, Tensor]
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

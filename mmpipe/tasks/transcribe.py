@@ -35,6 +35,7 @@ from mmpipe.transcripts import ctc as decoder
 from mmpipe.transcripts import error_rate, ngram, recogniser
 from mmpipe.transcripts.form import normalise
 from mmpipe.transcripts.recogniser import HEARD, Recogniser
+from mmpipe.transcripts.scorer import Expected
 from mmpipe.transcripts.units import Units
 
 
@@ -126,7 +127,10 @@ class Transcription:
         return {name: round(value, 6) for name, value in found.items()}
 
     def fit(self, held: Held, coding: Coding, writing: Writing) -> Decoding:
-        """Units, the language model of the train split's transcripts, and its weight by the val split."""
+        """Units, the language model of the train split's transcripts, and its weight by the val split.
+
+        It is weighed beside the expected words of those samples that have some.
+        """
         units = coding.units
         assert isinstance(units, Units)
         order = writing.order if writing.decoding == "beam" else 0
@@ -145,6 +149,7 @@ class Transcription:
             model,
             units,
             *_told(held, units),
+            expected=_expected(held, units, writing.context_bonus),
             weights=recogniser.WEIGHTS if weight is None else [weight],
             bonuses=recogniser.BONUSES if bonus is None else [bonus],
             width=writing.width,
@@ -257,6 +262,15 @@ def _told(held: Held, units: Units) -> tuple[list[NDArray[Any]], list[str]]:
     targets = held.target.tolist()
     texts = [units.decode([number for number in targets[row] if number >= 0]) for row in rows]
     return [logits[row, : steps[row]] for row in rows], texts
+
+
+def _expected(held: Held, units: Units, bonus: float) -> list[Expected | None]:
+    """The expected words of the samples that are heard, which have the same say in tuning as later."""
+    if not held.words or not bonus or held.output.lengths is None:
+        return []
+    steps = held.output.lengths.tolist()
+    some = [words for words, count in zip(held.words, steps, strict=True) if count]
+    return [Expected([words], units, bonus=bonus) if words else None for words in some]
 
 
 def _recogniser(decoding: Decoding) -> Recogniser:

@@ -127,27 +127,34 @@ def tune(  # noqa: PLR0913  utterances, and what may be chosen for them
     logits: Sequence[NDArray[Any]],
     references: Sequence[str],
     *,
+    expected: Sequence[Expected | None] = (),
     weights: Sequence[float] = WEIGHTS,
     bonuses: Sequence[float] = BONUSES,
     width: int,
 ) -> tuple[float, float]:
     """The weight of the language model and the bonus of a unit that give the fewest errors of words.
 
-    Of each utterance, (T, K) logits, the texts of one beam are ranked anew with every pair of the two; of
-    equally good pairs that with the fewest errors of characters is taken, then the smallest weight. Without
-    an utterance it is `START` where there is a choice.
+    Of each utterance, (T, K) logits, the texts of one beam are ranked anew with every pair of the two, beside
+    the words that are `expected` of it; of equally good pairs that with the fewest errors of characters is
+    taken, then the smallest weight. Without an utterance it is `START` where there is a choice.
     """
     choices = list(product(weights, bonuses))
     if not len(logits) or len(choices) == 1:
         pick = [of[0] if len(of) == 1 else start for of, start in zip((weights, bonuses), START, strict=True)]
         return pick[0], pick[1]
     places = np.linspace(0, len(logits) - 1, min(len(logits), TUNED_ON)).astype(int).tolist()
-    start = [Language(model, *START)]
-    beams = [ctc.beam_search(log_softmax(logits[n]), scorers=start, width=width) for n in places]
+    beams = []
+    for n in places:
+        words = expected[n] if expected else None
+        scorers: list[Scorer[Any]] = [Language(model, *START), *([words] if words else [])]
+        beams.append(ctc.beam_search(log_softmax(logits[n]), scorers=scorers, width=width))
     edits = _edits([references[n] for n in places], beams, units)
-    heard = [np.array([one.log_prob for one in beam]) for beam in beams]
     known = [np.array([model.log_prob(one.ids) for one in beam]) for beam in beams]
     sizes = [np.array([len(one.ids) for one in beam]) for beam in beams]
+    heard = [  # and expected: all but what the language model said
+        np.array([one.score for one in beam]) - START[0] * k - START[1] * s
+        for beam, k, s in zip(beams, known, sizes, strict=True)
+    ]
 
     def errors(weight: float, bonus: float) -> tuple[int, int]:
         best = [
