@@ -202,6 +202,11 @@ def test_the_whole_way(workspace):
     assert bundle.labels == [] and bundle.config["architecture"]["writer"]["search"] == "beam"
     found = json.loads((root / paths.METRICS / "evaluate.json").read_text())
     assert {"exact_match", "exact_match_low", "token_f1_high", "bleu_low", "per_answer"} <= found.keys()
+    matters = {one["modality"]: one for one in found["importance"]}
+    total = sum(one["shapley"] for one in matters.values())
+    assert 0 <= found["exact_match"] - total <= 1  # of a model that is shown nothing
+    assert matters["text"]["figure"] == "exact_match" and matters["text"]["drop"] > 0.2
+    assert matters["text"]["drop_95"][0] <= matters["text"]["drop"] and found["single_gain"]["p"] <= 1
     page, card = (root / paths.REPORT).read_text(), (root / paths.BUNDLE / "README.md").read_text()
     assert "Exact match" in page and "BLEU" in page and "BLEU" in card
     cells = {row["id"]: row["answer"] for row in rows}
