@@ -119,6 +119,7 @@ LAYERS = {
         "importance",
         "latency",
         "overview",
+        "parity",
         "partway",
         "predict",
         "predict_table",

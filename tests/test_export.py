@@ -178,9 +178,30 @@ def test_a_frozen_backbone_is_in_the_file_but_that_of_sound(tmp_path):
     )
 
 
-def test_a_task_of_sequences_and_what_onnx_cannot_say_are_refused_by_name():
-    with pytest.raises(InvalidError, match=r"export-unsupported.*trained to transcribe"):
-        graph.to_onnx(network(), FACTS, task="transcribe", decoding=DECODING)
+@pytest.mark.parametrize("audio", ["cnn", "crnn"])
+def test_a_recording_is_heard_step_by_step_and_nothing_else_is_read(audio):
+    net = network(task="transcribe", modalities=["audio", "text"], text="words", audio=audio, classes=7)
+    inputs = graph.ports(net, FACTS)
+    assert [port.name for port in inputs] == ["audio", "audio_length", "audio_present"]
+    session = Session(graph.to_onnx(net, FACTS, task="transcribe", decoding=DECODING), inputs, threads=1)
+    some = samples()
+    some = batches.Dataset(some.ids, some.target, {m: some.columns[m] for m in net.modalities}, {})
+    wanted = evaluate.logits(net, some, ["audio", "audio+text"], batch_size=len(some))
+    here = some.columns["audio"].lengths > 0
+    assert np.isnan(wanted["audio"][~here]).all() and not np.isnan(wanted["audio"][here, 0]).any()
+    for size in (1, 7, len(some)):
+        for subset, of in session.logits(some, list(wanted), batch_size=size).items():
+            np.testing.assert_allclose(of, wanted[subset], atol=2e-5 * np.nanmax(abs(wanted[subset])), rtol=0)
+    batch = some.batch(np.arange(len(some)))
+    logits, chances, steps = session.run(graph.feed(inputs, batch))
+    np.testing.assert_array_equal(steps, (~np.isnan(wanted["audio"][:, :, 0])).sum(1))
+    assert steps.max() > 10 and steps.min() == 0
+    np.testing.assert_allclose(chances, np.log(softmax(logits.astype(np.float64))), atol=1e-4)
+
+
+def test_what_no_graph_can_say_is_refused_by_name():
+    with pytest.raises(InvalidError, match=r"export-unsupported.*trained to dance"):
+        graph.outputs(network(), "dance")
 
     class Odd(Average):
         def forward(self, opinions, weight):
@@ -192,7 +213,10 @@ def test_a_task_of_sequences_and_what_onnx_cannot_say_are_refused_by_name():
         graph.to_onnx(net, FACTS, task="classify", decoding=DECODING)
 
 
-@pytest.mark.parametrize("task", sorted({*tiny_bundle.TASKS} - {*graph.ANSWERS}))
+EXPORTED = [*graph.ANSWERS, *graph.SEQUENCES]
+
+
+@pytest.mark.parametrize("task", sorted({*tiny_bundle.TASKS} - {*EXPORTED}))
 def test_the_command_refuses_a_task_that_writes_texts(tmp_path, monkeypatch, task):
     tiny_bundle.write(tmp_path, task=task)
     monkeypatch.chdir(tmp_path)
@@ -205,12 +229,14 @@ def test_the_command_refuses_a_task_that_writes_texts(tmp_path, monkeypatch, tas
 def made(tmp_path_factory):
     """{task: a workspace whose targets are what its model says of the samples}; their samples."""
     found = {}
-    for task in graph.ANSWERS:
+    for task in EXPORTED:
         root = tmp_path_factory.mktemp(task)
         samples_of = tiny_bundle.write(root, task=task)
         predictor = load(root / paths.BUNDLE, device="cpu")
-        cells = {}
+        cells = dict.fromkeys(samples_of, "nothing")
         for name, sample in samples_of.items():
+            if not predictor.bundle.task.needs <= sample.keys():
+                continue
             said = predictor.bundle.task.cells(predictor.predict(**sample)).get("prediction")
             cells[name] = said if said is None or isinstance(said, str) else repr(said)
         rows = test_trial.sample_rows(root, samples_of, cells)
@@ -220,39 +246,41 @@ def made(tmp_path_factory):
             root / paths.SPLITS, [row | {"target": cells[row["id"]]} for row in splits], schema.SPLIT
         )
         kind = predictor.bundle.task.kind
-        (root / paths.PARAMS).write_text(f"data: {{target: {kind}}}\nmodel: {{task: {task}}}\n")
+        encoders = ", image: none, text: words" if task == "transcribe" else ""
+        (root / paths.PARAMS).write_text(f"data: {{target: {kind}}}\nmodel: {{task: {task}{encoders}}}\n")
         found[task] = root, samples_of
     return found
 
 
 def call(*arguments, status=0):
-    result = CliRunner().invoke(app, ["export", *arguments])
+    result = CliRunner().invoke(app, ["export", "--threads", "1", *arguments])
     assert result.exit_code == status, result.output
     return result.output
 
 
-@pytest.mark.parametrize("task", graph.ANSWERS)
+@pytest.mark.parametrize("task", EXPORTED)
 def test_the_command_writes_a_file_with_what_it_costs(made, tmp_path, monkeypatch, task):
-    root, _ = made[task]
+    root, samples_of = made[task]
     monkeypatch.chdir(root)
     splits = tables.read_rows(paths.SPLITS, schema.SPLIT)
-    count = sum(row["split"] == "test" for row in splits)
+    needs = load(paths.BUNDLE, device="cpu").bundle.task.needs
+    count = sum(row["split"] == "test" and needs <= samples_of[row["id"]].keys() for row in splits)
     for kind in ("onnx", "int8"):
-        told = json.loads(call("--format", kind, "--into", str(tmp_path / kind), "--threads", "1", "--json"))
+        told = json.loads(call("--format", kind, "--into", str(tmp_path / kind), "--json"))
         assert told == json.loads((tmp_path / kind / export.TOLD).read_bytes())
         assert told["sha256"] == export.files.sha256((tmp_path / kind / export.FILE).read_bytes())
         assert told["bytes"]["file"] == (tmp_path / kind / export.FILE).stat().st_size
         assert told["compared"]["samples"] == told["figure"]["samples"] == count > 10
         assert told["compared"]["test_split"] and all(one["file"] > 0 for one in told["latency_ms"])
         figure, largest = told["figure"], told["compared"]["largest_difference"]
-        perfect = {"classify": 1, "multilabel": 1, "regress": 0}.get(task, figure["bundle"])
+        perfect = {"classify": 1, "multilabel": 1, "regress": 0, "transcribe": 0}.get(task, figure["bundle"])
         assert figure["bundle"] == pytest.approx(perfect, abs=1e-4)
         assert figure["change"] == pytest.approx(figure["file"] - figure["bundle"], abs=2e-6)
         assert figure["change_low"] <= figure["change"] <= figure["change_high"]
         if kind == "onnx":
             tied = 0.02 if task == "retrieve" else 1e-3  # several samples have the same text
             assert largest < 1e-4 and abs(figure["change"]) < tied
-            assert told["compared"]["agreement"] == (1 if task in ("classify", "multilabel") else None)
+            assert told["compared"]["agreement"] == (None if task in ("regress", "retrieve") else 1)
         else:
             assert largest > 1e-4 and told["bytes"]["file"] < 0.95 * told["bytes"]["float32"]
     predictor = load(paths.BUNDLE, device="cpu")
@@ -310,20 +338,42 @@ def test_without_onnx_runtime_it_says_what_to_install(made, tmp_path, monkeypatc
         export.export(predictor, tmp_path / "onnx", Asked())
 
 
-def test_the_example_of_the_documentation_says_what_the_bundle_says(made, repository, tmp_path):
-    root, samples_of = made["classify"]
-    picture = next(one["image"] for one in samples_of.values() if "image" in one)
-    predictor = load(root / paths.BUNDLE, device="cpu")
-    export.export(predictor, tmp_path / "models/onnx", Asked(threads=1))
-    shutil.copy(picture, tmp_path / "cat.png")
-    [code] = re.findall(r"```python\n(.*?)```", (repository / "docs/export.md").read_text(), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{code}\nimport sys\nassert 'torch' not in sys.modules"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    wanted = predictor.predict(image=picture, text="a small cat")
-    label, chance = done.stdout.rsplit(maxsplit=1)
+@pytest.fixture
+def documented(made, repository, tmp_path):
+    """What the documentation's own code for a task prints; the task's predictor, a picture, a recording."""
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "docs/export.md").read_text(), re.DOTALL)
+    parts = dict(zip(("first", "classify", "transcribe"), blocks, strict=True))
+
+    def run(task, words="a low cat"):
+        root, samples_of = made[task]
+        predictor = load(root / paths.BUNDLE, device="cpu")
+        export.export(predictor, tmp_path / "models/onnx", Asked(threads=1))
+        files = {}
+        for m, name in (("image", "cat.png"), ("audio", "said.wav")):
+            files[m] = next(one[m] for one in samples_of.values() if m in one)
+            shutil.copy(files[m], tmp_path / name)
+        own = parts[task].replace("a low cat", words)
+        code = f"{parts['first']}\n{own}\nimport sys\nassert 'torch' not in sys.modules"
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, predictor, files
+
+    return run
+
+
+def test_the_example_of_the_documentation_says_what_the_bundle_says(documented):
+    said, predictor, files = documented("classify")
+    wanted = predictor.predict(image=files["image"], text="a small cat")
+    label, chance = said.rsplit(maxsplit=1)
     assert label == wanted.label and float(chance) == pytest.approx(wanted.confidence, abs=2e-4)
+
+
+def test_the_example_of_a_transcript_says_what_the_bundle_says(documented):
+    said, predictor, files = documented("transcribe")
+    plain = predictor.predict(audio=files["audio"]).text
+    assert len(plain) > 3 and said == f"{predictor.predict(audio=files['audio'], text='a low cat').text}\n"
+    said, predictor, files = documented("transcribe", words=plain[:-1])
+    helped = predictor.predict(audio=files["audio"], text=plain[:-1]).text
+    assert helped != plain and said == f"{helped}\n"

@@ -6,7 +6,7 @@ a trace takes for a constant shows in the comparison with the network itself, on
 
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +38,8 @@ ANSWERS: dict[str, tuple[str, Callable[[Tensor, Decoding], Tensor]]] = {
     "retrieve": ("embedding", lambda logits, _: functional.normalize(logits, dim=1)),
 }
 """Task → the name of its second output, and what makes it of the first."""
+SEQUENCES = {"transcribe": "log_probabilities"}
+"""Task of sequences → the name of its second output."""
 _KNOWN = (DeprecationWarning, UserWarning, torch.jit.TracerWarning)  # type: ignore[attr-defined]
 """What the exporter says of itself, of GRUs in batches and of shapes; the comparison answers all of it."""
 
@@ -62,7 +64,7 @@ def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[P
     `backbones`: the frozen ones, of which that of sound stays outside: it reads one recording at a time.
     """
     found = []
-    for m in network.modalities:
+    for m in read(network):
         shape = facts[m]["base" if m in inside(backbones) else "shape"]
         shape = shape["shape"] if isinstance(shape, dict) else shape
         if isinstance(network.encoders[m], Vector) and m not in inside(backbones):
@@ -79,16 +81,29 @@ def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[P
     return found
 
 
+def read(network: Network) -> list[str]:
+    """The modalities that are inputs: of a head that reads sequences alone, those it cannot do without."""
+    task = network.task
+    return sorted(task.needs) if task.sequences and not task.writes else network.modalities
+
+
 def inside(backbones: Backbones) -> Backbones:
     """Those frozen backbones that a graph holds."""
     return {m: net for m, net in backbones.items() if m != "audio"}
 
 
 def outputs(network: Network, task: str) -> list[Port]:
-    """`logits`, uncalibrated, and the answer.
+    """`logits`, uncalibrated, and the answer; of a task of sequences, both of each step, and the `steps`.
 
-    Raises InvalidError `export-unsupported` for a task whose answers are texts.
+    Raises InvalidError `export-unsupported` for a task whose answers no graph gives.
     """
+    if task in SEQUENCES:
+        steps = ("batch", "steps", network.outputs)
+        return [
+            Port("logits", "float32", steps, "what the network says of each step, as `predict` reads it"),
+            Port(SEQUENCES[task], "float32", steps, "natural logarithms; id 0 is the blank"),
+            Port("steps", "int64", ("batch",), "steps that a sample has; what comes after means nothing"),
+        ]
     if task not in ANSWERS:
         what = f"a model that was trained to {task} writes texts, which takes more than one run of a graph"
         raise InvalidError("export-unsupported", what)
@@ -122,13 +137,19 @@ class Graph(nn.Module):
         super().__init__()
         self.network, self.inputs = network, inputs
         self.backbones = nn.ModuleDict(dict(inside(backbones)))
-        self.answer, self.decoding = ANSWERS[task][1], decoding
+        self.answer, self.decoding = ANSWERS[task][1] if task in ANSWERS else None, decoding
 
-    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
-        """→ both outputs, (B, K) each."""
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """→ the outputs, (B, K) each; of sequences (B, T, K), (B, T, K) and (B,)."""
+        said = self.network(self._batch(arrays))
+        if self.answer is None:
+            return said.logits, functional.log_softmax(said.logits, 2), said.lengths
+        return said.logits, self.answer(said.logits, self.decoding)
+
+    def _batch(self, arrays: Sequence[Tensor]) -> Batch:
         given = {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
         inputs, lengths, present = {}, {}, {}
-        for m in self.network.modalities:
+        for m in read(self.network):
             here = given[f"{m}_present"]
             length = given.get(f"{m}_length", torch.ones_like(here, dtype=torch.int64))
             present[m] = here & (length > 0)
@@ -137,8 +158,8 @@ class Graph(nn.Module):
             if m in self.backbones:
                 inputs[m] = self.backbones[m](inputs[m], lengths[m]).pooled.float()
         some = next(iter(present.values()))
-        logits = self.network(Batch(inputs, lengths, present, some, some, frozenset())).logits
-        return logits, self.answer(logits, self.decoding)
+        present |= {m: torch.zeros_like(some) for m in self.network.modalities if m not in present}
+        return Batch(inputs, lengths, present, some, some, frozenset())
 
 
 def to_onnx(
