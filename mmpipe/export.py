@@ -8,13 +8,16 @@ from typing import Any
 import safetensors.numpy
 import torch
 
-from mmpipe import bundle, files, parity
+from mmpipe import bundle, exported, files, parity
 from mmpipe.errors import UsageError
-from mmpipe.model import graph
-from mmpipe.onnx_file import Session, in_8_bits, versions
+from mmpipe.exported import DECODER, MODEL, Exported
+from mmpipe.model import decoder_graph, graph
+from mmpipe.model.decoder import END, START
+from mmpipe.model.writer import FIRST
+from mmpipe.onnx_file import in_8_bits, versions
 from mmpipe.predict import Predictor
 
-FILE, TOLD = "model.onnx", "export.json"
+TOLD = "export.json"
 
 
 @dataclass(frozen=True)
@@ -42,34 +45,28 @@ def export(predictor: Predictor, into: Path, asked: Asked) -> dict[str, Any]:
     nothing is written.
     """
     _check_target(into)
-    known = predictor.bundle
     told = _described(predictor)
-    data = graph.to_onnx(
-        known.model,
-        known.facts,
-        task=known.task_name,
-        decoding=known.decoding,
-        backbones=known.backbones,
-    )
-    inputs = graph.ports(known.model, known.facts, known.backbones)
-    plain = Session(data, inputs, threads=asked.threads)
+    plain = exported.make(predictor)
     made, real = parity.generated(predictor), parity.test_split(predictor, asked.workspace)
+    running = Exported(predictor, plain, threads=asked.threads)
     for samples in (made, real) if real else (made,):
-        parity.hold(*parity.outputs(predictor, plain, samples))
-    final = in_8_bits(data, convolutions=asked.convolutions) if asked.eight_bits else data
-    session = Session(final, inputs, threads=asked.threads) if asked.eight_bits else plain
-    seen = real or made
-    before, after = parity.outputs(predictor, session, seen)
-    said = parity.answers(predictor, seen, before), parity.answers(predictor, seen, after)
+        parity.hold(*parity.numbers(predictor, running, samples))
+    final, seen = plain, real or made
+    if asked.eight_bits:
+        final = {name: in_8_bits(data, convolutions=asked.convolutions) for name, data in plain.items()}
+        running = Exported(predictor, final, threads=asked.threads)
+    said = parity.answers(predictor, running, seen)
     told |= {
         "format": "int8" if asked.eight_bits else "onnx",
-        "compared": parity.compared(predictor, seen, (before, after), said),
+        "compared": parity.compared(predictor, seen, parity.numbers(predictor, running, seen), said),
         "figure": parity.figure(predictor, real, said, asked.most_lost) if real else None,
-        "bytes": {"bundle": _weights(predictor), "float32": len(data), "file": len(final)},
-        "latency_ms": parity.latencies(predictor, session, seen),
+        "bytes": {"bundle": _weights(predictor), "float32": _size(plain), "file": _size(final)},
+        "latency_ms": parity.latencies(predictor, running, seen),
         "threads": asked.threads,
-        "sha256": files.sha256(final),
+        "sha256": files.sha256(final[MODEL]),
     }
+    if DECODER in final:
+        told["decoder"]["sha256"] = files.sha256(final[DECODER])
     _write(into, final, told, predictor)
     return told
 
@@ -81,10 +78,11 @@ def _check_target(into: Path) -> None:
         raise UsageError("usage", what, fix="give another --into, or remove it")
 
 
-def _write(into: Path, data: bytes, told: Mapping[str, Any], predictor: Predictor) -> None:
+def _write(into: Path, data: Mapping[str, bytes], told: Mapping[str, Any], predictor: Predictor) -> None:
     known = predictor.bundle
     with files.atomic_folder(into) as fresh:
-        files.write_bytes(fresh / FILE, data)
+        for name, part in data.items():
+            files.write_bytes(fresh / name, part)
         files.write_json(fresh / TOLD, told)
         if known.tokenizer is not None:
             files.write_bytes(fresh / bundle.TOKENIZER, known.tokenizer.encode())
@@ -108,8 +106,29 @@ def _described(predictor: Predictor) -> dict[str, Any]:
         "preprocessing": known.preprocessing,
         "inputs": [asdict(port) for port in inputs],
         "outputs": [asdict(port) for port in outputs],
+        **({"decoder": _decoder(predictor)} if known.task.writes else {}),
         "versions": {"torch": str(torch.__version__), **versions()},
     }
+
+
+def _decoder(predictor: Predictor) -> dict[str, Any]:
+    """What one needs to run the decoder: tokens that mean something, the first one's unit, how answers end.
+
+    Token `first_unit` + n stands for text n of the units.
+    """
+    network = predictor.bundle.model
+    return {
+        "inputs": [asdict(port) for port in decoder_graph.inputs(network)],
+        "outputs": [asdict(port) for port in decoder_graph.outputs(network)],
+        "start": START,
+        "end": END,
+        "first_unit": FIRST,
+        "design": decoder_graph.writer(network).design.model_dump(),
+    }
+
+
+def _size(parts: Mapping[str, bytes]) -> int:
+    return sum(map(len, parts.values()))
 
 
 def _weights(predictor: Predictor) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,23 @@ class Session:
         return found
 
     def logits(
-        self, dataset: batches.Dataset, subsets: Sequence[str], *, batch_size: int
+        self,
+        dataset: batches.Dataset,
+        subsets: Sequence[str],
+        *,
+        batch_size: int,
+        say: Callable[[Sequence[Any]], Floats] | None = None,
     ) -> dict[str, Floats]:
-        """{subset: (N, K)}, as `evaluate.logits` has them of the network; of sequences (N, T, K)."""
+        """{subset: (N, K)}, as `evaluate.logits` has them of the network; of sequences (N, T, K).
+
+        `say`: what makes them of the outputs of a batch, where they are not the first one.
+        """
         found: dict[str, list[Any]] = {subset: [] for subset in subsets}
         for rows in batches.chunks(np.arange(len(dataset)), batch_size):
             batch = dataset.batch(rows)
             for subset, parts in found.items():
                 shown = {m: here & (m in subset.split("+")) for m, here in batch.present.items()}
-                parts.append(_own(self.run(graph.feed(self.inputs, batch, shown))))
+                parts.append((say or _own)(self.run(graph.feed(self.inputs, batch, shown))))
         return {subset: _joined(parts) for subset, parts in found.items()}
 
 

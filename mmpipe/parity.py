@@ -1,19 +1,16 @@
-"""How far apart a bundle and the ONNX file that was made of it answer, on the same samples, and how fast."""
+"""How far apart a bundle and the ONNX files made of it answer, on the same samples, and how fast."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmpipe import batches, evaluate, metrics, paired, testset, trial
-from mmpipe.batches import Dataset
+from mmpipe import evaluate, exported, metrics, paired, testset, trial
 from mmpipe.errors import InvalidError
-from mmpipe.metrics import Floats
-from mmpipe.model import graph
-from mmpipe.onnx_file import Session
+from mmpipe.exported import Exported, Outputs
 from mmpipe.predict import Predictor
 from mmpipe.preprocess import Features, Refusal
 from mmpipe.tasks.task import Prediction, fullest
@@ -26,7 +23,6 @@ MADE, LONGEST = 48, 64
 SIZES, ROUNDS, RESAMPLES, BATCH = (1, 32), 10, 2_000, 32
 AGREE = ("label", "labels", "text")
 """Kinds of targets whose answers are the same or not."""
-Outputs = dict[str, Floats]
 Answers = Sequence[Prediction]
 
 
@@ -67,13 +63,11 @@ def test_split(predictor: Predictor, workspace: Path | None) -> Samples | None:
     return Samples(features, rows, groups)
 
 
-def outputs(predictor: Predictor, session: Session, samples: Samples) -> tuple[Outputs, Outputs]:
-    """What the bundle and the file say of the subsets of modalities that an answer needs."""
+def numbers(predictor: Predictor, files: Exported, samples: Samples) -> tuple[Outputs, Outputs]:
+    """What the bundle and the files say of the subsets of modalities that an answer needs, to be compared."""
     subsets = predictor.bundle.task.asks(predictor.modalities)
-    read = _read(predictor, samples.features, raw={})
-    given = _read(predictor, samples.features, raw=graph.inside(predictor.bundle.backbones))
-    before = evaluate.logits(predictor.bundle.model, read, subsets, batch_size=BATCH)
-    return before, session.logits(given, subsets, batch_size=BATCH - 1)
+    before = exported.numbers(predictor, samples.features, subsets, batch_size=BATCH)
+    return before, files.numbers(samples.features, subsets, batch_size=BATCH - 1)
 
 
 def hold(before: Outputs, after: Outputs) -> None:
@@ -85,8 +79,16 @@ def hold(before: Outputs, after: Outputs) -> None:
         raise InvalidError("export-differs", f"the file's numbers for {number} samples are up to {what}")
 
 
-def answers(predictor: Predictor, samples: Samples, said: Outputs) -> Answers:
-    """The predictions that outputs are read as."""
+def answers(predictor: Predictor, files: Exported, samples: Samples) -> tuple[Answers, Answers]:
+    """The predictions of the bundle and of the files."""
+    subsets = predictor.bundle.task.asks(predictor.modalities)
+    read = exported.read(predictor, samples.features, raw={})
+    before = evaluate.logits(predictor.bundle.model, read, subsets, batch_size=BATCH)
+    after = files.outputs(samples.features, subsets, batch_size=BATCH - 1)
+    return _answers(predictor, samples, before), _answers(predictor, samples, after)
+
+
+def _answers(predictor: Predictor, samples: Samples, said: Outputs) -> Answers:
     known = predictor.bundle
     given = [tuple(sorted(one)) for one in samples.features]
     words = known.words([one.get("text") for one in samples.features])
@@ -140,19 +142,18 @@ def figure(
     return {"name": rules.headline, "samples": len(samples.rows), **metrics.rounded(told)}
 
 
-def latencies(predictor: Predictor, session: Session, samples: Samples) -> list[dict[str, Any]]:
-    """Milliseconds from features to numbers, in turns; of a machine that others use, the fastest tells."""
+def latencies(predictor: Predictor, files: Exported, samples: Samples) -> list[dict[str, Any]]:
+    """Milliseconds from features to outputs, in turns; of a machine that others use, the fastest tells."""
     everything, found = ["+".join(predictor.modalities)], []
-    held = graph.inside(predictor.bundle.backbones)
     for size in SIZES:
         features = [samples.features[n % len(samples.features)] for n in range(size)]
         times: list[list[float]] = [[], []]
         for _ in range(1 + ROUNDS):
             start = time.perf_counter()
-            read = _read(predictor, features, raw={})
+            read = exported.read(predictor, features, raw={})
             evaluate.logits(predictor.bundle.model, read, everything, batch_size=size)
             middle = time.perf_counter()
-            session.logits(_read(predictor, features, raw=held), everything, batch_size=size)
+            files.outputs(features, everything, batch_size=size)
             times[0].append(middle - start)
             times[1].append(time.perf_counter() - middle)
         bundle_ms, file_ms = (1000 * min(one[1:]) for one in times)
@@ -180,16 +181,6 @@ def _maker(modality: str, predictor: Predictor, rng: np.random.Generator) -> Cal
         return rng.normal(0, 1, [*steps, *rest]).astype(dtype)
 
     return make
-
-
-def _read(predictor: Predictor, features: Sequence[Features], *, raw: Mapping[str, Any]) -> Dataset:
-    """What the network reads of features; of the modalities in `raw`, no vector but what makes it."""
-    known, ids = predictor.bundle, [str(number) for number in range(len(features))]
-    arrays = {m: [one.get(m) for one in features] for m in known.modalities}
-    read = known.dataset(ids, {m: of for m, of in arrays.items() if m not in raw})
-    shapes = {m: known.features[m]["shape"] for m in raw}
-    more = batches.from_arrays(ids, {m: arrays[m] for m in raw}, shapes)
-    return replace(read, columns={**read.columns, **more.columns})
 
 
 def _apart(before: Outputs, after: Outputs) -> float:
