@@ -139,7 +139,8 @@ def figure(
         "change_low": low,
         "change_high": high,
     }
-    return {"name": rules.headline, "samples": len(samples.rows), **metrics.rounded(told)}
+    unsigned = {name: value + 0.0 for name, value in metrics.rounded(told).items()}  # no change is not -0.0
+    return {"name": rules.headline, "samples": len(samples.rows), **unsigned}
 
 
 def latencies(predictor: Predictor, files: Exported, samples: Samples) -> list[dict[str, Any]]:

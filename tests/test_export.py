@@ -295,6 +295,7 @@ def test_the_command_writes_a_file_with_what_it_costs(made, tmp_path, monkeypatc
         assert told["compared"]["samples"] == told["figure"]["samples"] == count > 10
         assert told["compared"]["test_split"] and all(one["file"] > 0 for one in told["latency_ms"])
         figure, largest = told["figure"], told["compared"]["largest_difference"]
+        assert "-0.0" not in [str(value) for value in figure.values()]
         perfect = {"classify": 1, "multilabel": 1, "regress": 0, "answer": 1, "transcribe": 0}.get(
             task, figure["bundle"]
         )
