@@ -160,8 +160,9 @@ def test_a_backbone_that_was_trained_is_in_the_file():
         assert_alike(net, Session(data, graph.ports(net, facts), threads=1), only, [m, ""])
 
 
-def test_a_frozen_backbone_is_in_the_file_but_that_of_sound(tmp_path):
-    tiny_frozen.write(tmp_path / "b")
+@pytest.mark.parametrize("task", ["classify", "answer"])
+def test_a_frozen_backbone_is_in_the_file_but_that_of_sound(tmp_path, task):
+    tiny_frozen.write(tmp_path / "b", task=task)
     told = export.export(load(tmp_path / "b", device="cpu"), tmp_path / "onnx", Asked(threads=1))
     ports = {port["name"]: (port["dtype"], port["shape"]) for port in told["inputs"]}
     assert ports["audio"] == ("float32", ("batch", 16)) and "audio_length" not in ports
