@@ -105,8 +105,8 @@ def measure(
         having = scores.present[m] & inside
         row = {"modality": m, "figure": task.rules.headline, **shares[m].paired("shapley")}
         row["samples"] = int(having.sum())
-        if (repeats := _repeats(judge, evidence, m)) and having.any():
-            row |= _drop(judge, everything, repeats, having, resamples)
+        if (others := _repeats(judge, evidence, m)) and having.any():
+            row |= _drop(judge, everything, others, having, resamples)
         found.append(row)
     single = {} if task.needs else {"single_gain": _single(judge, answers, resamples)}
     told: Numbers = metrics.rounded({"importance": found, **single})
