@@ -1,7 +1,7 @@
 """Answers in words to held-out samples → how good they are, how surely, and what each modality adds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,11 +127,15 @@ def _upper(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
-def _of_texts(place: int) -> paired.Measure:
+def _mean_of(each: Callable[[Sequence[str], Sequence[str]], Floats]) -> paired.Measure:
     return paired.Measure(
-        lambda answers, target: columns(answers.tolist(), target.tolist()),
-        lambda sums: figures(sums)[:, place],
+        lambda answers, target: paired.mean_columns(each(target.tolist(), answers.tolist())), paired.mean
     )
+
+
+_BLEU = paired.Measure(
+    lambda answers, target: measures.bleu_counts(target.tolist(), answers.tolist()), measures.bleu_of
+)
 
 
 def _unanswered(one: Contender) -> int:
@@ -146,7 +150,11 @@ def _notes(_test: HeldOut, one: Contender) -> list[str]:
 
 RULES = Rules(
     headline="exact_match",
-    measures={name: _of_texts(place) for place, name in enumerate(FIGURES)},
+    measures={
+        "exact_match": _mean_of(measures.exact_match),
+        "token_f1": _mean_of(measures.token_f1),
+        "bleu": _BLEU,
+    },
     extra=lambda one, _test, _asked: {"unanswered": _unanswered(one)},
     notes=_notes,
 )

@@ -51,16 +51,20 @@ def _array(parts: Sequence[Output], width: int) -> NDArray[np.float64]:
 def shuffled(
     model: Network, dataset: Dataset, *, repeats: int, batch_size: int, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
-    """{modality: (repeats, N, K)}: what all modalities say where that one is another sample's.
+    """{modality: (repeats, N, …)}: what all modalities say where that one is another sample's.
 
     Samples are dealt into batches at random, and in each batch a modality is shuffled among those that have
     it: every sample is encoded once.
     """
     device, chance = model.device, np.random.default_rng(seed)
+    if not repeats or not len(dataset):
+        return {}
     dataset = dataset.to(device)
-    found = {m: np.zeros((repeats, len(dataset), model.outputs)) for m in model.modalities if repeats}
     order = chance.permutation(len(dataset))
-    for rows in batches.chunks(order, batch_size) if len(dataset) else []:
+    found: dict[str, list[list[NDArray[np.float64]]]] = {
+        m: [[] for _ in range(repeats)] for m in model.modalities
+    }
+    for rows in batches.chunks(order, batch_size):
         batch = dataset.batch(rows).to(device)
         encoded = model.encode(batch)
         for m, part in found.items():
@@ -71,7 +75,19 @@ def shuffled(
                 index = torch.from_numpy(source).to(device)
                 other = Encoded(*(of.index_select(0, index) for of in encoded[m]))
                 said = model.decode({**encoded, m: other}, batch.present).logits
-                repeat[rows] = said.double().cpu().numpy()
+                repeat.append(said.double().cpu().numpy())
+    back = np.argsort(order)
+    return {m: np.stack([np.concatenate(repeat)[back] for repeat in part]) for m, part in found.items()}
+
+
+def dealt(scores: Scores, having: NDArray[np.bool_], *, repeats: int, seed: int = 0) -> list[list[str]]:
+    """So many times the words of each sample (N,), shuffled among those samples that `having` (N,) marks."""
+    chance, here = np.random.default_rng(seed), np.flatnonzero(having)
+    found = []
+    for _ in range(repeats):
+        source = np.arange(len(scores.ids))
+        source[here] = chance.permutation(here)
+        found.append([scores.words[row] for row in source.tolist()])
     return found
 
 

@@ -4,10 +4,11 @@ Of the task's own figure, the higher the better (errors negated), on samples tha
 exact, over the model's answers with every subset of modalities shown. Shuffled: among the samples that have
 the modality it is dealt out anew (Breiman 2001), so that it is there and says what is true of another.
 Intervals are of a bootstrap over groups. And whether fusion beats the best single modality, paired.
+Modalities without which there is no answer are always shown: only of the others is it asked.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,23 @@ ALPHA = 0.025
 """Largest chance of saying that fusion beats a single modality where it does not; half of 5 %, one-sided."""
 
 
+TEXTS = 500
+"""Texts that are written to see what shuffling a modality costs, or one a sample where there are more: each
+is searched for."""
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """Outputs besides those of `scores`: (N, K) of `nothing` shown, and {modality: (R, N, K)} `shuffled`."""
+    """Outputs besides those of `scores`: (N, …) of `nothing` shown, and {modality: (R, N, …)} `shuffled`.
+
+    Of a task that reads texts as words, R times those `words` of each sample, shuffled; it needs a recording,
+    so that of nothing there is no output.
+    """
 
     scores: Scores
-    nothing: Floats
-    shuffled: Mapping[str, Floats]
+    nothing: Floats | None = None
+    shuffled: Mapping[str, Floats] = field(default_factory=dict)
+    words: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,11 @@ class _Judge:
     def measure(self) -> paired.Measure:
         return self.task.rules.measures[self.task.rules.headline]
 
-    def answers(self, logits: Floats) -> Floats:
-        """(N, …) of outputs (N, K), as the task's rules read them."""
+    def answers(self, logits: Floats, words: Sequence[str] = ()) -> Floats:
+        """(N, …) of outputs (N, …), as the task's rules read them. `words`: of each sample, to help it."""
         names, here = sorted(self.scores.present), self.scores.present
         given = [tuple(m for m in names if here[m][row]) for row in range(len(logits))]
-        said = self.task.says({self.scores.full: logits}, given, self.decoding)
+        said = self.task.says({self.scores.full: logits}, given, self.decoding, words)
         used = {"model": "", "bundle_sha256": ""}
         found = [
             self.task.answer(**one, modalities=some, **used) for one, some in zip(said, given, strict=True)
@@ -75,29 +86,44 @@ def measure(
 ) -> Numbers:
     """`importance`, a row a modality, and `single_gain`; nothing of a task that has none, or of one modality.
 
+    Where there is no answer without some modality, no single one is fusion's rival, and there is no gain.
     `cells`: {id: the target as it is stored} of the samples that can be scored. Numbers rounded to 6 digits.
     """
     scores = evidence.scores
-    names = sorted(scores.present)
-    if not (task.fuses and task.explains) or len(names) < 2:
+    names = sorted(scores.present.keys() - task.needs)
+    if not task.weighed or not names or len(scores.present) < 2:
         return {}
-    inside = scores.scored(scores.full)
+    inside = answerable(task, scores)
     some = next(iter(cells.values()))
     rows = [{"target": cells[name] if good else some} for name, good in zip(scores.ids, inside, strict=True)]
     judge = _Judge(task, decoding, scores, *task.truth(rows, [decoding]))
-    answers = {subset: judge.answers(of) for subset, of in scores.logits.items()}
-    answers[contribution.NOTHING] = judge.answers(evidence.nothing)
-    shares = _shapley(judge, answers, inside, resamples)
+    answers = _answers(judge, evidence, names)
+    everything = answers["+".join(names)]
+    shares = _shapley(judge, answers, names, inside, resamples=resamples)
     found = []
     for m in names:
         having = scores.present[m] & inside
         row = {"modality": m, "figure": task.rules.headline, **shares[m].paired("shapley")}
         row["samples"] = int(having.sum())
-        if m in evidence.shuffled and having.any():
-            row |= _drop(judge, answers[scores.full], evidence.shuffled[m], having, resamples)
+        if (others := _repeats(judge, evidence, m)) and having.any():
+            row |= _drop(judge, everything, others, having, resamples)
         found.append(row)
-    told: Numbers = metrics.rounded({"importance": found, "single_gain": _single(judge, answers, resamples)})
+    single = {} if task.needs else {"single_gain": _single(judge, answers, resamples)}
+    told: Numbers = metrics.rounded({"importance": found, **single})
     return told
+
+
+def answerable(task: Task, scores: Scores) -> NDArray[np.bool_]:
+    """(N,): the samples that have a modality of the model, and all that the task cannot do without."""
+    inside = scores.scored(scores.full)
+    for m in sorted(task.needs):
+        inside = inside & scores.present[m]
+    return inside
+
+
+def repeats(task: Task, asked: int, samples: int) -> int:
+    """How often to shuffle each modality where `evaluate.permutations` asks for so many: of texts fewer."""
+    return min(asked, max(1, TEXTS // samples)) if task.kind == "text" else asked
 
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
@@ -137,10 +163,33 @@ def table(found: Mapping[str, Any]) -> list[findings.Block]:
     return [findings.table(caption, columns, rows)]
 
 
+def _answers(judge: _Judge, evidence: Evidence, names: Sequence[str]) -> dict[str, Floats]:
+    """{subset of `names`: answers}, beside what the task cannot do without."""
+    found, scores = {}, judge.scores
+    for game in contribution.games(names):
+        shown = sorted({*judge.task.needs, *filter(None, game.split("+"))})
+        logits = scores.logits["+".join(shown)] if shown else evidence.nothing
+        assert logits is not None  # where nothing is needed
+        found[game] = judge.answers(logits, scores.words if "text" in shown else ())
+    return found
+
+
+def _repeats(judge: _Judge, evidence: Evidence, modality: str) -> list[Floats]:
+    """Answers where the modality is another sample's."""
+    if modality == "text" and evidence.words:
+        heard = judge.scores.logits[judge.scores.full]
+        return [judge.answers(heard, words) for words in evidence.words]
+    return [judge.answers(of) for of in evidence.shuffled.get(modality, ())]
+
+
 def _shapley(
-    judge: _Judge, answers: Mapping[str, Floats], inside: NDArray[np.bool_], resamples: int
+    judge: _Judge,
+    answers: Mapping[str, Floats],
+    names: Sequence[str],
+    inside: NDArray[np.bool_],
+    *,
+    resamples: int,
 ) -> dict[str, metrics.Estimate]:
-    names = sorted(judge.scores.present)
     games = contribution.games(names)
     units = [contribution.shapley({game: float(game == one) for game in games}, names) for one in games]
     mix = np.array([[unit[m] for m in names] for unit in units])
@@ -149,10 +198,9 @@ def _shapley(
 
 
 def _drop(
-    judge: _Judge, before: Floats, shuffled: Floats, having: NDArray[np.bool_], resamples: int
+    judge: _Judge, before: Floats, repeats: Sequence[Floats], having: NDArray[np.bool_], resamples: int
 ) -> Numbers:
     """The figure less the mean of those of the repeats."""
-    repeats = [judge.answers(of) for of in shuffled]
     mix = np.array([[1.0], *[[-1 / len(repeats)]] * len(repeats)])
     [drop] = judge.estimates([before, *repeats], having, mix, resamples=resamples)
     return drop.paired("drop")

@@ -16,7 +16,7 @@ class Evaluate(Section):
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15
     """Of the expected calibration error."""
     permutations: Annotated[int, Field(ge=0, le=100)] = 10
-    """How often each modality is shuffled among the samples, to see what is lost; 0 = never."""
+    """How often each modality is shuffled to see what is lost; 0 = never. Of texts less often."""
     batch_size: Positive = 256
     """Samples at once."""
     threads: Positive = 2

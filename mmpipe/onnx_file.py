@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,47 @@ class Session:
         self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def run(self, arrays: dict[str, Any]) -> list[Any]:
-        """Both outputs, (B, K) each. `arrays`: {input: its array}."""
+        """The outputs, in order. `arrays`: {input: its array}."""
         found: list[Any] = self._session.run(None, arrays)
         return found
 
     def logits(
-        self, dataset: batches.Dataset, subsets: Sequence[str], *, batch_size: int
+        self,
+        dataset: batches.Dataset,
+        subsets: Sequence[str],
+        *,
+        batch_size: int,
+        say: Callable[[Sequence[Any]], Floats] | None = None,
     ) -> dict[str, Floats]:
-        """{subset: (N, K)}, as `evaluate.logits` has them of the network."""
+        """{subset: (N, K)}, as `evaluate.logits` has them of the network; of sequences (N, T, K).
+
+        `say`: what makes them of the outputs of a batch, where they are not the first one.
+        """
         found: dict[str, list[Any]] = {subset: [] for subset in subsets}
         for rows in batches.chunks(np.arange(len(dataset)), batch_size):
             batch = dataset.batch(rows)
             for subset, parts in found.items():
                 shown = {m: here & (m in subset.split("+")) for m, here in batch.present.items()}
-                parts.append(self.run(graph.feed(self.inputs, batch, shown))[0])
-        return {subset: np.concatenate(parts).astype(np.float64) for subset, parts in found.items()}
+                parts.append((say or _own)(self.run(graph.feed(self.inputs, batch, shown))))
+        return {subset: _joined(parts) for subset, parts in found.items()}
+
+
+def _own(outputs: Sequence[Any]) -> Floats:
+    """The first output; where the third one says how many steps a sample has, NaN past its end."""
+    logits = np.asarray(outputs[0], np.float64)
+    if len(outputs) == 3:
+        logits[np.arange(logits.shape[1]) >= outputs[2][:, None]] = np.nan
+    return logits
+
+
+def _joined(parts: Sequence[Floats]) -> Floats:
+    """Batch after batch as one; shorter sequences are filled up with NaN."""
+    if parts[0].ndim < 3:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    ends = [((0, 0), (0, longest - part.shape[1]), (0, 0)) for part in parts]
+    pairs = zip(parts, ends, strict=True)
+    return np.concatenate([np.pad(part, end, constant_values=np.nan) for part, end in pairs])
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import documented
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -202,6 +203,11 @@ def test_the_whole_way(workspace):
     assert bundle.labels == [] and bundle.config["architecture"]["writer"]["search"] == "beam"
     found = json.loads((root / paths.METRICS / "evaluate.json").read_text())
     assert {"exact_match", "exact_match_low", "token_f1_high", "bleu_low", "per_answer"} <= found.keys()
+    matters = {one["modality"]: one for one in found["importance"]}
+    total = sum(one["shapley"] for one in matters.values())
+    assert 0 <= found["exact_match"] - total <= 1  # of a model that is shown nothing
+    assert matters["text"]["figure"] == "exact_match" and matters["text"]["drop"] > 0.2
+    assert matters["text"]["drop_95"][0] <= matters["text"]["drop"] and found["single_gain"]["p"] <= 1
     page, card = (root / paths.REPORT).read_text(), (root / paths.BUNDLE / "README.md").read_text()
     assert "Exact match" in page and "BLEU" in page and "BLEU" in card
     cells = {row["id"]: row["answer"] for row in rows}
@@ -249,6 +255,34 @@ def test_commands_print_the_answer_tables_and_the_verdict(workspace, tmp_path):
     assert explained.exit_code == 2 and "has nothing to explain" in explained.stderr
     assert bad.exit_code == 2 and "--history has earlier turns that are no list" in bad.stderr
     assert lonely.exit_code == 2 and "--history needs --text" in lonely.stderr
+
+
+def test_an_export_answers_as_the_bundle_does(workspace, repository, tmp_path):
+    root, rows = workspace
+    exact = json.loads((root / paths.METRICS / "evaluate.json").read_text())["exact_match"]
+    sizes = []
+    with tasked.inside(root):
+        for kind in ("onnx", "int8"):
+            asked = ["--format", kind, "--into", str(tmp_path / "models" / kind), "--threads", "1", "--json"]
+            told = json.loads(call("export", *asked).stdout)
+            assert told["figure"]["name"] == "exact_match" and told["figure"]["bundle"] == exact
+            sizes.append(told["bytes"]["file"])
+            if kind == "onnx":
+                assert told["compared"]["agreement"] == 1 and told["compared"]["largest_difference"] < 1e-3
+    assert sizes[1] < 0.6 * sizes[0] and told["compared"]["largest_difference"] > 1e-4
+    predictor, code = load(root / paths.BUNDLE, device="cpu"), documented.code(repository)
+    head = predictor.bundle.model.head
+    head.design = head.design.model_copy(update={"search": "greedy"})
+    known = {row["answer"]: sample(root, row) for row in rows if row["split"] == "train"}
+    own = [
+        code["answer"]
+        .replace('"cat.png"', repr(str(one["image"])))
+        .replace('"one or two?"', repr(one["text"]))
+        for one in known.values()
+    ]
+    said = documented.printed(tmp_path, code["first"], *own).splitlines()
+    assert said == [predictor.predict(**one).answer for one in known.values()]
+    assert said == list(known) and any(" " in answer for answer in said) and len(said) > 3
 
 
 def test_the_server_answers_too(workspace, predictor):

@@ -13,6 +13,8 @@ from mmpipe.model.checkpoint import load_bundle
 from mmpipe.scorecard import Scores
 from mmpipe.stages import evaluate as stage
 from mmpipe.tasks.task import Decoding, load
+from mmpipe.transcripts import units
+from mmpipe.transcripts.units import Units
 
 LABELS = Decoding(["no", "yes"])
 
@@ -102,6 +104,95 @@ def test_of_errors_better_is_positive_too():
     assert text["shapley"] == pytest.approx(((5 - 1) + (3 - 0)) / 2, abs=1e-5)
     assert image["drop"] == pytest.approx(2, abs=1e-5) and "drop" not in text
     assert found["single_gain"]["over"] == "text" and found["single_gain"]["gain"] == pytest.approx(1)
+
+
+RED, BLUE = 1, 2
+UNITS = Units((" red", " blue"))
+WRITTEN = Decoding(facts={"units": json.loads(UNITS.to_json())})
+
+
+def writing(right, n):
+    """What a writer tells (N, 1, 2) where the first of `n` answers are right: every other is red."""
+    wanted = np.where(np.arange(n) % 2, RED, BLUE)
+    given = np.where(np.arange(n) < right, wanted, RED + BLUE - wanted)
+    return np.stack([np.full(n, -0.1), given], 1)[:, None]
+
+
+def test_of_answers_in_words_by_exact_match():
+    n, right = 20, {"": 0, "image": 10, "text": 12, "image+text": 20}
+    logits = {subset: writing(count, n) for subset, count in right.items()}
+    nothing = logits.pop("")
+    ids = [f"s{i:02d}" for i in range(n)]
+    present = {m: np.ones(n, np.bool_) for m in ("image", "text")}
+    cells = {one: "Red!" if i % 2 else "blue" for i, one in enumerate(ids)}
+    scores = Scores("test", ids, np.zeros((n, 1)), np.array(ids), present, logits, 0, list(cells.values()))
+    shuffled = {"text": np.stack([writing(8, n), writing(4, n)])}
+    evidence = importance.Evidence(scores, nothing, shuffled)
+    found = importance.measure(load("answer"), WRITTEN, evidence, cells, resamples=100)
+    image, text = found["importance"]
+    assert (image["figure"], image["shapley"], text["shapley"]) == ("exact_match", 0.45, 0.55)
+    assert text["drop"] == pytest.approx(1 - 6 / 20) and "drop" not in image
+    assert (found["single_gain"]["over"], found["single_gain"]["gain"]) == ("text", 0.4)
+    assert importance.warnings(found) == []
+    logits["image+text"] = logits["text"]
+    same = importance.measure(load("answer"), WRITTEN, evidence, cells, resamples=100)
+    assert "best single modality, text: exact_match +0.000" in importance.warnings(same)[0]
+
+
+LETTERS = units.fit(["ab ba"])  # 1 = space, 2 = a, 3 = b
+HEARD = Decoding(
+    facts={"units": json.loads(LETTERS.to_json()), "decoding": "beam", "width": 8, "order": 0}
+    | {"context_bonus": 1.0}
+)
+
+
+def hearing(words):
+    """10 recordings in which "bb" is a little likelier than "ab", as "ab" is said; the last is missing."""
+    one = np.full((3, 4), -9.0)
+    one[0, [2, 3]] = 1.0, 1.2
+    one[1, 0] = one[2, 3] = 3.0
+    n = len(words)
+    logits = np.repeat(one[None], n, axis=0)
+    logits[-1] = np.nan
+    ids = [f"s{i:02d}" for i in range(n)]
+    subsets = {"audio": logits, "text": logits[:, :0], "audio+text": logits}
+    present = {"audio": np.arange(n) < n - 1, "text": np.array([bool(word) for word in words])}
+    cells = dict.fromkeys(ids, "ab")
+    scores = Scores("test", ids, np.zeros((n, 2)), np.array(ids), present, subsets, 0, ["ab"] * n, words)
+    return scores, cells
+
+
+def test_of_transcripts_what_expected_words_bring_beside_the_recording():
+    """9 can be heard: of 6 the right word is expected, of 2 another, of one none."""
+    scores, cells = hearing(["ab"] * 6 + ["bb"] * 2 + ["", "ab"])
+    task = load("transcribe")
+    having = importance.answerable(task, scores) & scores.present["text"]
+    assert having.tolist() == [True] * 8 + [False] * 2
+    dealt = evaluate.dealt(scores, having, repeats=4)
+    assert dealt == evaluate.dealt(scores, having, repeats=4) and dealt[0] != dealt[1]
+    assert all(sorted(words[:8]) == ["ab"] * 6 + ["bb"] * 2 and words[8:] == ["", "ab"] for words in dealt)
+    dealt = [["bb"] * 2 + ["ab"] * 6 + ["", "ab"], ["ab"] * 3 + ["bb"] * 5 + ["", "ab"]]
+    evidence = importance.Evidence(scores, words=dealt)
+    found = importance.measure(task, HEARD, evidence, cells, resamples=100)
+    [text] = found["importance"]
+    assert (text["modality"], text["figure"], text["samples"]) == ("text", "wer", 8)
+    assert text["shapley"] == pytest.approx(6 / 9, abs=1e-6)  # the WER is 1 without, 3 / 9 with them
+    assert text["drop"] == pytest.approx((2 / 8 + 5 / 8) / 2 - 2 / 8)
+    low, high = text["shapley_95"]
+    assert 0 < low < 6 / 9 < high <= 1
+    assert "single_gain" not in found and importance.warnings(found) == []
+    assert len(importance.table(found)[0]["rows"]) == 1
+    alone = replace(
+        scores, present={"audio": scores.present["audio"]}, logits={"audio": scores.logits["audio"]}
+    )
+    assert importance.measure(task, HEARD, importance.Evidence(alone), cells, resamples=10) == {}
+
+
+def test_texts_are_shuffled_less_often():
+    assert importance.repeats(load("classify"), 10, 100_000) == 10
+    for task in map(load, ("answer", "transcribe")):
+        assert [importance.repeats(task, 10, n) for n in (9, 50, 150, 600)] == [10, 10, 3, 1]
+        assert importance.repeats(task, 0, 9) == importance.repeats(task, 0, 600) == 0
 
 
 @pytest.fixture

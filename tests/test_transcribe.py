@@ -291,11 +291,21 @@ def test_what_is_said_in_tones_is_learnt_to_the_letter(workspace):
     tested = json.loads((root / paths.METRICS / "evaluate.json").read_text())
     assert tested["cer"] < 0.05 and tested["cer_low"] <= tested["cer"] <= tested["cer_high"]
     assert len(tested["decoding"]) == 5 and tested["gains"].keys() == {"language model", "expected words"}
+    ways = tested["decoding"]
+    [text] = tested["importance"]
+    brought = ways["language model"]["wer"] - ways["language model + expected words"]["wer"]
+    assert text["modality"] == "text" and text["shapley"] == pytest.approx(brought, abs=2e-6)
+    assert text["drop_95"][0] <= text["drop"] <= text["drop_95"][1] and "single_gain" not in tested
     loaded = load_bundle(root / paths.BUNDLE)
     assert loaded.labels == [] and loaded.coding.units.decode([2, 1, 3]) == "a b"
     assert loaded.decoding.arrays["counts"].sum() > 0
     page, card = (root / paths.REPORT).read_text(), (root / paths.BUNDLE / "README.md").read_text()
-    assert "Farthest off" in page and "WER of each way to decode" in page and "WER" in card
+    assert (
+        "What each modality does for the wer" in page
+        and "Farthest off" in page
+        and "WER of each way to decode" in page
+        and "WER" in card
+    )
     spoken_ = {row["id"]: row["said"] for row in rows}
     predictions = tables.read(root / paths.PREDICTIONS).to_pylist()
     assert predictions and all(row["target"] == spoken_[row["id"]][:-1].lower() for row in predictions)

@@ -34,12 +34,16 @@ FACTS = {
 }
 
 
-def write(folder: Path, modalities: tuple[str, ...] = ("audio", "image", "text")) -> None:
-    """The bundle, at `folder`."""
+def write(
+    folder: Path, modalities: tuple[str, ...] = ("audio", "image", "text"), *, task: str = "classify"
+) -> None:
+    """The bundle, at `folder`. `task`: one that fuses, or `answer`."""
+    width, labels, facts = tiny_bundle.TASKS[task]
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer = text.fit(tiny_bundle.WORDS, vocab_size=300, lowercase=True)
-    architecture = {"modalities": list(modalities), "classes": 3, "dim": 8, "dropout": 0.1}
+    architecture = {"modalities": list(modalities), "classes": width, "dim": 8, "dropout": 0.1}
+    architecture |= {"task": "answer", "writer": {"tokens": 4}} if task == "answer" else {}
     architecture |= dict.fromkeys(modalities, "vector") | {"vocab_size": text.vocab_size(tokenizer)}
     architecture["backbones"] = {m: BACKBONES[m] for m in modalities}
     network = build_model(**architecture)
@@ -52,8 +56,9 @@ def write(folder: Path, modalities: tuple[str, ...] = ("audio", "image", "text")
         folder,
         network.eval(),
         config={
-            "labels": tiny_bundle.LABELS,
-            "task": "classify",
+            "labels": labels,
+            "task": task,
+            "decoding": facts,
             "temperature": 1.5,
             "preprocessing": {m: tiny_bundle.SETTINGS[m] | settings[m] for m in modalities},
             "features": {m: FACTS[m] for m in modalities},

@@ -6,7 +6,7 @@ a trace takes for a constant shows in the comparison with the network itself, on
 
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -28,8 +28,10 @@ Facts = Mapping[str, Mapping[str, Any]]
 Backbones = Mapping[str, Backbone]
 NONE: Backbones = MappingProxyType({})
 OPSET = 17
-TRACED = 3, 16
-"""Samples, and frames or tokens, of the batch that is traced; every other number works, too."""
+TRACED = {"batch": 3, "written": 2}
+MANY = 16
+"""How long the axes of what is traced are, by name or else; every other number works, too. An answer may have
+one token alone, and before it the start."""
 STEPS = {"audio": "frames", "text": "tokens"}
 ANSWERS: dict[str, tuple[str, Callable[[Tensor, Decoding], Tensor]]] = {
     "classify": ("probabilities", lambda logits, d: (logits / d.temperature).softmax(1)),
@@ -38,6 +40,8 @@ ANSWERS: dict[str, tuple[str, Callable[[Tensor, Decoding], Tensor]]] = {
     "retrieve": ("embedding", lambda logits, _: functional.normalize(logits, dim=1)),
 }
 """Task → the name of its second output, and what makes it of the first."""
+SEQUENCES = {"transcribe": "log_probabilities"}
+"""Task of sequences → the name of its second output."""
 _KNOWN = (DeprecationWarning, UserWarning, torch.jit.TracerWarning)  # type: ignore[attr-defined]
 """What the exporter says of itself, of GRUs in batches and of shapes; the comparison answers all of it."""
 
@@ -62,7 +66,7 @@ def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[P
     `backbones`: the frozen ones, of which that of sound stays outside: it reads one recording at a time.
     """
     found = []
-    for m in network.modalities:
+    for m in read(network):
         shape = facts[m]["base" if m in inside(backbones) else "shape"]
         shape = shape["shape"] if isinstance(shape, dict) else shape
         if isinstance(network.encoders[m], Vector) and m not in inside(backbones):
@@ -79,23 +83,48 @@ def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[P
     return found
 
 
+def read(network: Network) -> list[str]:
+    """The modalities that are inputs: of a head that reads sequences alone, those it cannot do without."""
+    task = network.task
+    return sorted(task.needs) if task.sequences and not task.writes else network.modalities
+
+
 def inside(backbones: Backbones) -> Backbones:
     """Those frozen backbones that a graph holds."""
     return {m: net for m, net in backbones.items() if m != "audio"}
 
 
 def outputs(network: Network, task: str) -> list[Port]:
-    """`logits`, uncalibrated, and the answer.
+    """`logits`, uncalibrated, and the answer; of a task of sequences, both of each step, and the `steps`.
 
-    Raises InvalidError `export-unsupported` for a task whose answers are texts.
+    Of a task that writes, what its decoder looks at (see `decoder_graph`).
+
+    Raises InvalidError `export-unsupported` for a task whose answers no graph gives.
     """
+    if network.task.writes:
+        return memory_ports(network)
+    if task in SEQUENCES:
+        steps = ("batch", "steps", network.outputs)
+        return [
+            Port("logits", "float32", steps, "what the network says of each step, as `predict` reads it"),
+            Port(SEQUENCES[task], "float32", steps, "natural logarithms; id 0 is the blank"),
+            Port("steps", "int64", ("batch",), "steps that a sample has; what comes after means nothing"),
+        ]
     if task not in ANSWERS:
-        what = f"a model that was trained to {task} writes texts, which takes more than one run of a graph"
+        what = f"what a model says that was trained to {task} is not known to any graph"
         raise InvalidError("export-unsupported", what)
     shape = ("batch", network.outputs)
     return [
         Port("logits", "float32", shape, "what the network says, as `predict` reads it"),
         Port(ANSWERS[task][0], "float32", shape, "the answer: calibrated where it is a probability"),
+    ]
+
+
+def memory_ports(network: Network) -> list[Port]:
+    """What goes from the one graph to the other, of a task that writes."""
+    return [
+        Port("memory", "float32", ("batch", "steps", network.dim), "what the decoder looks at"),
+        Port("memory_counts", "bool", ("batch", "steps"), "whether a step of it counts"),
     ]
 
 
@@ -122,13 +151,22 @@ class Graph(nn.Module):
         super().__init__()
         self.network, self.inputs = network, inputs
         self.backbones = nn.ModuleDict(dict(inside(backbones)))
-        self.answer, self.decoding = ANSWERS[task][1], decoding
+        self.answer, self.decoding = ANSWERS[task][1] if task in ANSWERS else None, decoding
 
-    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
-        """→ both outputs, (B, K) each."""
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """→ the outputs, (B, K) each; of sequences (B, T, K), (B, T, K) and (B,); or as `memory_ports`."""
+        batch = self._batch(arrays)
+        if self.network.task.writes:
+            return self.network.memory(self.network.encode(batch), batch.present)
+        said = self.network(batch)
+        if self.answer is None:
+            return said.logits, functional.log_softmax(said.logits, 2), said.lengths
+        return said.logits, self.answer(said.logits, self.decoding)
+
+    def _batch(self, arrays: Sequence[Tensor]) -> Batch:
         given = {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
         inputs, lengths, present = {}, {}, {}
-        for m in self.network.modalities:
+        for m in read(self.network):
             here = given[f"{m}_present"]
             length = given.get(f"{m}_length", torch.ones_like(here, dtype=torch.int64))
             present[m] = here & (length > 0)
@@ -137,8 +175,8 @@ class Graph(nn.Module):
             if m in self.backbones:
                 inputs[m] = self.backbones[m](inputs[m], lengths[m]).pooled.float()
         some = next(iter(present.values()))
-        logits = self.network(Batch(inputs, lengths, present, some, some, frozenset())).logits
-        return logits, self.answer(logits, self.decoding)
+        present |= {m: torch.zeros_like(some) for m in self.network.modalities if m not in present}
+        return Batch(inputs, lengths, present, some, some, frozenset())
 
 
 def to_onnx(
@@ -150,13 +188,22 @@ def to_onnx(
     """
     inputs, outs = ports(network, facts, backbones), outputs(network, task)
     graph = Graph(network, inputs, backbones, task=task, decoding=decoding).eval()
+    parts = ", ".join(f"{m} {type(net).__name__}" for m, net in network.encoders.items())
+    return traced(graph, inputs, outs, f"{parts} and fusion {type(network.fusion).__name__}")
+
+
+def traced(module: nn.Module, inputs: list[Port], outs: list[Port], parts: str) -> bytes:
+    """A module in evaluation mode as a graph. `parts`: what it is made of.
+
+    Raises InvalidError `export-unsupported` for what ONNX has no words for, naming the parts.
+    """
     out = io.BytesIO()
     with warnings.catch_warnings():
         for kind in _KNOWN:
             warnings.simplefilter("ignore", kind)
         try:
             torch.onnx.export(
-                graph,
+                module,
                 tuple(_example(port) for port in inputs),
                 out,  # type: ignore[arg-type]  # a file, where a path may stand, too
                 input_names=[port.name for port in inputs],
@@ -166,8 +213,6 @@ def to_onnx(
                 dynamo=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-            parts = ", ".join(f"{m} {type(net).__name__}" for m, net in network.encoders.items())
-            parts = f"{parts} and fusion {type(network.fusion).__name__}"
             what = f"the exporter cannot read this network of {parts}: {str(error).strip().splitlines()[0]}"
             raise InvalidError("export-unsupported", what) from None
     return out.getvalue()
@@ -175,7 +220,6 @@ def to_onnx(
 
 def _example(port: Port) -> Tensor:
     """An input of the right shape; what is traced depends on no value."""
-    size, steps = TRACED
-    shape = [size if axis == "batch" else steps if isinstance(axis, str) else axis for axis in port.shape]
-    value = steps if port.name.endswith("_length") else 1
+    shape = [TRACED.get(axis, MANY) if isinstance(axis, str) else axis for axis in port.shape]
+    value = MANY if port.name.endswith("_length") else 1
     return torch.full(shape, value, dtype=getattr(torch, port.dtype))

@@ -78,6 +78,12 @@ class Network(nn.Module):
         output: Output = self.head(self.fusion(encoded, weight), pooled, weight)
         return output
 
+    def memory(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What a head that writes looks at: (B, S, D), and bool (B, S), the steps that count."""
+        weight = self._weights(present)
+        found: tuple[Tensor, Tensor] = self.head.memory(self.fusion(encoded, weight), encoded, weight)  # type: ignore[operator]
+        return found
+
     def forward(self, batch: Batch, present: Mapping[str, Tensor] | None = None) -> Output:
         """`present` hides modalities that the batch has; None = all it has."""
         return self.decode(self.encode(batch), batch.present if present is None else present)

@@ -36,24 +36,30 @@ def main() -> None:
 def _importance(
     bundle: Bundle, test: Scores, predictions: pa.Table, *, repeats: int, batch_size: int, resamples: int
 ) -> dict[str, Any]:
-    """How much each modality matters, where the task fuses and explains."""
+    """How much each modality matters, where the task can tell."""
     task = bundle.task
-    if not (task.fuses and task.explains):
+    if not task.weighed or len(bundle.modalities) < 2:
         return {}
-    features = {m: paths.features(m) for m in schema.MODALITIES}
-    data = evaluate.held_out(bundle, features, paths.SPLITS, "test")
-    nothing = evaluate.logits(bundle.model, data, [""], batch_size=batch_size)[""]
-    shuffled = evaluate.shuffled(bundle.model, data, repeats=repeats, batch_size=batch_size)
+    repeats = importance.repeats(task, repeats, len(test.ids))
+    if task.needs:
+        having = importance.answerable(task, test) & test.present.get("text", False)
+        words = evaluate.dealt(test, having, repeats=repeats) if test.words else []
+        evidence = importance.Evidence(test, words=words)
+    else:
+        features = {m: paths.features(m) for m in schema.MODALITIES}
+        data = evaluate.held_out(bundle, features, paths.SPLITS, "test")
+        nothing = evaluate.logits(bundle.model, data, [""], batch_size=batch_size)[""]
+        shuffled = evaluate.shuffled(bundle.model, data, repeats=repeats, batch_size=batch_size)
+        evidence = importance.Evidence(test, nothing, shuffled)
     rows = predictions.select(["id", "split", "target"]).to_pylist()
     cells = {row["id"]: row["target"] for row in rows if row["split"] == "test"}
-    evidence = importance.Evidence(test, nothing, shuffled)
     return importance.measure(task, bundle.decoding, evidence, cells, resamples=resamples)
 
 
 def _told(told: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """The findings, with what all tasks have in common."""
     for part in told["sections"]:
-        if part["key"] == "modalities":
+        if part["key"] in ("modalities", "decoding"):
             part["blocks"] += importance.table(found)
     return {**told, "warnings": importance.warnings(found)}
 

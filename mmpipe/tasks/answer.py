@@ -57,6 +57,7 @@ class Answering:
     kind = "text"
     fuses = False
     explains = False
+    weighed = True
     sequences = True
     writes = True
     needs: frozenset[str] = frozenset()

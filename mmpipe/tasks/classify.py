@@ -75,6 +75,7 @@ class Classification:
     kind = "label"
     fuses = True
     explains = True
+    weighed = True
     sequences = False
     writes = False
     needs: frozenset[str] = frozenset()

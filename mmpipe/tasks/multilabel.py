@@ -67,6 +67,7 @@ class Multilabel:
     kind = "labels"
     fuses = True
     explains = True
+    weighed = True
     sequences = False
     writes = False
     needs: frozenset[str] = frozenset()

@@ -61,6 +61,7 @@ class Regression:
     kind = "number"
     fuses = True
     explains = True
+    weighed = True
     sequences = False
     writes = False
     needs: frozenset[str] = frozenset()

@@ -64,6 +64,7 @@ class Retrieval:
     kind = "none"
     fuses = False
     explains = False
+    weighed = False
     sequences = False
     writes = False
     needs: frozenset[str] = frozenset()

@@ -107,9 +107,11 @@ class Task(Protocol):
     """One file of this package.
 
     `kind`: of its targets. `fuses`: whether modalities become one answer, with a trust in each. `explains`:
-    whether `worth` says what an answer is made of. `sequences`: whether the head reads what the encoders say
-    of each step, and not what the fusion makes of it. `writes`: whether it reads both and writes a text unit
-    by unit, in training told what comes before. `needs`: the modalities without which there is no answer.
+    whether `worth` says what an answer is made of. `weighed`: whether what fewer modalities say is an answer,
+    too, so that the task's figure says what each is good for. `sequences`: whether the head reads what the
+    encoders say of each step, and not what the fusion makes of it. `writes`: whether it reads both and writes
+    a text unit by unit, in training told what comes before. `needs`: the modalities without which there is no
+    answer.
     `chooses`: the figure of `validate` by which an epoch is chosen, the lowest. `answer`: the class of its
     predictions. `rules`: by which the gate judges.
     """
@@ -117,6 +119,7 @@ class Task(Protocol):
     kind: str
     fuses: bool
     explains: bool
+    weighed: bool
     sequences: bool
     writes: bool
     needs: frozenset[str]

@@ -70,6 +70,7 @@ class Transcription:
     kind = "text"
     fuses = False
     explains = False
+    weighed = True
     sequences = True
     writes = False
     needs: frozenset[str] = frozenset({HEARD})
