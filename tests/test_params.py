@@ -236,6 +236,23 @@ def test_no_file_is_not_found(tmp_path):
         params.load(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["train:\n  lrr: 1\n", "train: {lr: *x}\n", "model:\n  dropout: 2\n", "a: \ud800\n", "train: {lr: 1}"],
+)
+def test_a_text_is_checked_as_a_file_of_that_name_would_be(tmp_path, text):
+    """And no such file is looked at."""
+    path, said = tmp_path / "params.yaml", []
+    for attempt in (lambda: params.loads(text, path), lambda: params.load(path)):
+        try:
+            said.append(attempt())
+        except InvalidError as error:
+            said.append((error.code, error.where, error.what))
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert said[0] == said[1]
+    assert isinstance(said[0], Params) == ("lr: 1}" in text)
+
+
 def test_rendered_text_reads_back(written):
     columns = {"image": "no", "text": "a: b # c", "target": "null", "id": "ü 'x' \"y\"", "group": "1.5"}
     given = Params.model_validate(
