@@ -78,6 +78,10 @@ def refusal(written, text):
             "image: {pretrained: hub:a/b@main}\n",
             "hub:OWNER/NAME@COMMIT with all 40 digits, not 'hub:a/b@main'",
         ),
+        (
+            "data: {columns: {history: before}}\ntext:\n  max_tokens: 99\n",
+            "2:1 text.turns: must say how many turns of data.columns.history are kept",
+        ),
         ("image: {pretrained: /w}\n", "not '/w'"),
         ("image: {pretrained: 'package:a/b'}\n", "not 'package:a/b'"),
         ("image: {pretrained: ''}\n", "not ''"),
@@ -199,6 +203,8 @@ def test_weights_are_named_by_folder_package_or_commit(written):
         "train: {class_weights: effective}\nobjective: {focal: 2.0}\n",
         "model: {fusion: concat, heads: 5}\n",
         "model: {fusion: lowrank, image: none, text: none}\n",
+        "data: {columns: {history: before}}\ntext: {turns: 3}\n",
+        "data: {columns: {history: before}}\nmodel: {text: none}\n",
     ],
 )
 def test_what_goes_together_is_accepted(written, text):
