@@ -3,7 +3,7 @@
     python benchmarks/answers.py --steps 90     # half a minute on one thread
 
 A decoder of drawn weights (the defaults of `model.decoder`, 300 units) whose answers all have one length.
-`--steps`: of the memory. The two ways take turns, the fastest of seven rounds counts, and the answers are the same.
+`--steps`: of the memory. The ways take turns, the fastest of seven rounds counts, and their answers agree.
 """
 
 import argparse

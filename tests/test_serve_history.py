@@ -216,3 +216,10 @@ def test_the_command_refuses_turns_that_a_model_does_not_read(tmp_path):
     assert done.exit_code == 2 and "fusion was trained without earlier turns" in done.stderr
     blank = CliRunner().invoke(app, [*command[:4], " ", *command[5:]])
     assert blank.exit_code == 2 and "--history needs --text" in blank.stderr
+    (tmp_path / "t.csv").write_text('id,text,before\n1,one,"[[""a"", ""b""]]"\n')
+    table = ["predict", *command[1:3], str(tmp_path / "t.csv"), "-o", str(tmp_path / "out.csv")]
+    table += [part for one in ("image=", "audio=", "history=before") for part in ("--column", one)]
+    refusal = CliRunner().invoke(app, table)
+    assert refusal.exit_code == 2 and "give --column history=" in refusal.stderr
+    done = CliRunner().invoke(app, [*table, "--column", "history="])
+    assert done.exit_code == 0 and done.stdout.startswith("1 rows = 1 predicted")

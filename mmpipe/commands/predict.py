@@ -168,10 +168,16 @@ def _dialogue(predictor: "Predictor", text: str | None, history: str | None) -> 
         said = turns.read(history)
     except ValueError as error:
         raise UsageError("usage", f"--history {error}") from None
-    if said and predictor.turns is None:
-        what = f"{predictor.name} was trained without earlier turns"
-        raise UsageError("usage", what, fix="leave out --history")
+    if said:
+        _check_turns(predictor, "no --history")
     return turns.join(said, text or "")
+
+
+def _check_turns(predictor: "Predictor", without: str) -> None:
+    """`without`: what to give to a model whose texts are no dialogues."""
+    if predictor.turns is None:
+        what = f"{predictor.name} was trained without earlier turns"
+        raise UsageError("usage", what, fix=f"give {without}")
 
 
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
@@ -194,6 +200,8 @@ def _predict_table(
     from mmpipe.progress import bar
 
     predictor = load(model[0], source=model[1])
+    if columns.get("history") and "text" in predictor.modalities:
+        _check_turns(predictor, "--column history=")
     counts = predict_table(predictor, table, output, columns=columns, watch=partial(bar, "predict"))
     if as_json:
         print_json(vars(counts))
