@@ -115,6 +115,7 @@ FIXES: dict[str, str] = {
     # requests to `mmpipe serve`
     "http-body": "send multipart/form-data or JSON as docs/serving.md shows",
     "http-busy": "send the same request again in a second",
+    "http-history": "leave out the history, or serve a model that was trained with text.turns",
     "http-host": "address the server by the name or number that it listens on",
     "http-late": "send the same request again when the server is less busy",
     "http-media": "send multipart/form-data or application/json",

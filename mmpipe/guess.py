@@ -1,16 +1,19 @@
 """What the columns of an unknown table hold, and which sizes suit its samples: for a first `params.yaml`."""
 
-import math
+import json
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmpipe import guess_task
+from mmpipe.answers import turns
 from mmpipe.errors import InvalidError, SampleError
 from mmpipe.files import read_guarded, safe_join
+from mmpipe.guess_task import ANSWERS, LOOKED_AT, TRANSCRIPTS, is_number
 from mmpipe.media import audio, image_header
 from mmpipe.media.sniff import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS
 from mmpipe.records import table
@@ -18,6 +21,7 @@ from mmpipe.row import Row
 from mmpipe.schema import SPLITS
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 Cells = Mapping[str, Sequence[str]]
 """Column → its cells that are not empty."""
 
@@ -25,7 +29,7 @@ NAMES = {
     "target": ("label", "labels", "class", "class_name", "target", "category", "y"),
     "id": ("id", "uuid", "uid", "sample_id", "item_id", "key"),
     "split": ("split", "subset", "partition"),
-    "group": ("group", "group_id", "subject", "patient", "speaker", "session"),
+    "group": ("group", "group_id", "subject", "patient", "speaker", "speaker_id", "client_id", "session"),
     "text": (
         "text",
         "caption",
@@ -36,19 +40,19 @@ NAMES = {
         "title",
         "body",
         "comment",
+        "question",
     ),
 }
 """Usual names of columns, the likeliest first."""
+QUESTIONS = ("question", "query", "prompt")
 KINDS = {
     "image": frozenset(e for group in IMAGE_EXTENSIONS.values() for e in group),
     "audio": frozenset(e for group in AUDIO_EXTENSIONS.values() for e in group),
     "text_path": frozenset({".txt", ".md"}),
 }
-LOOKED_AT = 200
-"""So many cells of a column, and so many files of a modality, are looked at."""
 MAX_BYTES = 100_000_000
-FEW = 10
-"""So many different numbers may still be the names of classes."""
+MOST_TURNS = 10
+"""Of a dialogue so many earlier turns are kept, at most."""
 
 
 def cells(path: Path) -> Cells:
@@ -57,20 +61,18 @@ def cells(path: Path) -> Cells:
     found = table.read(path, names)
     rows = [record.cells for record in found.records if record.cells is not None]
     return {
-        name: [
-            str(row[name]) for row in rows if str(row.get(name) if row.get(name) is not None else "").strip()
-        ]
+        name: [shown for row in rows if (shown := _shown(row.get(name))).strip()]
         for name in found.columns
         if path.suffix.lower() != ".parquet" or name in names
     }
 
 
 def columns(found: Cells, folder: Path, *, target: str | None = None) -> dict[str, str | None]:
-    """`data.columns` for a table whose paths are relative to `folder`. `target` names the label column.
+    """`data.columns` for a table whose paths are relative to `folder`. `target` names the target column.
 
-    Raises InvalidError (`manifest-columns`) where no label or no modality is found.
+    Raises InvalidError (`manifest-columns`) where no target or no modality is found.
     """
-    guess = dict.fromkeys(("id", *KINDS, "text", "target", "group", "split"), None)
+    guess = dict.fromkeys(("id", *KINDS, "text", "history", "target", "group", "split"), None)
     if target is not None and target not in found:
         raise _unclear(f"has no column {target!r}", found)
     guess["target"] = target
@@ -78,27 +80,35 @@ def columns(found: Cells, folder: Path, *, target: str | None = None) -> dict[st
         kind = _path_kind(values, folder)
         if kind and guess[kind] is None and name != target:
             guess[kind] = name
+    guess["history"] = next((name for name in _free(found, guess) if _are_turns(found[name])), None)
+    guess |= _question(found, guess)
     for key, usual in NAMES.items():
         if guess[key] is None:
             guess[key] = next((name for name in _free(found, guess, usual) if _fits(key, found[name])), None)
+        if key == "target":
+            guess[key] = guess[key] or _transcript(found, guess)
     guess["target"] = guess["target"] or _fewest_values(found, _free(found, guess))
     guess["text"] = guess["text"] or _wordiest(found, _free(found, guess))
+    return _settled(found, guess)
+
+
+def _settled(found: Cells, guess: dict[str, str | None]) -> dict[str, str | None]:
+    """What cannot stand beside one another is left out; what is lacking is told."""
     if guess["text_path"]:  # one source of texts: files, where most cells name them
         guess["text"] = None
+    if guess["target"] is None and guess["text"] and guess["audio"] and not guess["image"]:
+        said = guess | {"target": guess["text"], "text": None}  # the only text there is
+        guess = said if _is_spoken(found, said) or _fewest_values(found, [guess["text"]]) else guess
     if guess["target"] is None:
         raise _unclear("has no column that looks like a label; name it by --target", found)
     if not any(guess[key] for key in (*KINDS, "text")):
         what = "has no column with texts, or with paths (relative to its folder) of pictures or recordings"
         raise _unclear(what, found)
+    if _is_spoken(found, guess):
+        guess |= dict.fromkeys(("image", "text", "text_path"))
+    if not (guess["text"] or guess["text_path"]):
+        guess["history"] = None
     return guess
-
-
-def task(values: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Sections of params that fit a target column: many numbers, some with a fraction, are a regression."""
-    numbers = [float(value) for value in values] if all(map(_is_number, values)) else []
-    if not any(number % 1 for number in numbers) or len(set(numbers)) <= FEW:
-        return {}
-    return {"data": {"target": "number"}, "model": {"task": "regress"}, "train": {"label_smoothing": 0.0}}
 
 
 def sizes(rows: Sequence[Row]) -> dict[str, dict[str, int | float]]:
@@ -112,7 +122,9 @@ def sizes(rows: Sequence[Row]) -> dict[str, dict[str, int | float]]:
         found["audio"] = {
             "max_duration_s": next((s for s in (1.0, 2.0, 5.0, 10.0, 20.0) if longest <= s), 30.0)
         }
-    texts = [row.text for row in rows if row.text]
+    counts = [len(turns.read(row.history)) for row in rows if row.history]
+    most = min(MOST_TURNS, _percentile(counts, 0.95)) if counts else 0
+    texts = [turns.latest(row.dialogue(row.text), most) if counts else row.text for row in rows if row.text]
     texts += [str(data, "utf-8", "replace") for data in _looked(rows, "text_path", bytes)]
     if texts:
         tokens = _percentile([len(text) / 3 for text in texts], 0.95)
@@ -120,6 +132,7 @@ def sizes(rows: Sequence[Row]) -> dict[str, dict[str, int | float]]:
         found["text"] = {
             "max_tokens": next((n for n in (16, 32, 64, 128, 256) if tokens <= n), 512),
             "vocab_size": min(8_000, max(500, round(words, -2))),
+            **({"turns": most} if counts else {}),
         }
     return found
 
@@ -177,7 +190,7 @@ def _fewest_values(found: Cells, names: Sequence[str]) -> str | None:
     counts = {
         name: len(set(found[name]))
         for name in names
-        if 2 <= len(set(found[name])) <= len(found[name]) / 2 and not all(map(_is_number, found[name]))
+        if 2 <= len(set(found[name])) <= len(found[name]) / 2 and not all(map(is_number, found[name]))
     }
     return min(counts, key=lambda name: counts[name], default=None)
 
@@ -188,11 +201,38 @@ def _wordiest(found: Cells, names: Sequence[str]) -> str | None:
     return max((name for name in words if words[name] >= 2), key=lambda name: words[name], default=None)
 
 
-def _is_number(value: str) -> bool:
+def _question(found: Cells, guess: Mapping[str, str | None]) -> dict[str, str]:
+    """A question and its answer by their names, unless something else is named as the target.
+
+    A column with a usual name of labels goes before them where nothing is there that they can be about.
+    """
+    asked = [name for name in _free(found, guess, (*QUESTIONS, *NAMES["text"])) if found[name]]
+    answers = [guess["target"]] if guess["target"] else _free(found, guess, ANSWERS)
+    labelled = _free(found, guess, NAMES["target"]) and not (guess["image"] or guess["audio"])
+    if not asked or not answers or answers[0].strip().lower() not in ANSWERS:
+        return {}
+    return {} if labelled and not guess["target"] else {"text": asked[0], "target": answers[0]}
+
+
+def _transcript(found: Cells, guess: dict[str, str | None]) -> str | None:
+    """What is said in recordings, by its name; with pictures it is one modality of several."""
+    if guess["image"] or not guess["audio"]:
+        return None
+    names = _free(found, guess, TRANSCRIPTS)
+    return next((name for name in names if _is_spoken(found, guess | {"target": name})), None)
+
+
+def _is_spoken(found: Cells, guess: Mapping[str, str | None]) -> bool:
+    return guess_task.of(guess, found[guess["target"] or ""]) == "transcribe"
+
+
+def _are_turns(values: Sequence[str]) -> bool:
+    """Whether the first cells are earlier turns of dialogues, and not all of them none."""
     try:
-        return math.isfinite(float(value))
+        read = [turns.read(value) for value in values[:LOOKED_AT]]
     except ValueError:
         return False
+    return any(read)
 
 
 def _looked(rows: Sequence[Row], key: str, look: Callable[[bytes], T]) -> list[T]:
@@ -206,8 +246,15 @@ def _looked(rows: Sequence[Row], key: str, look: Callable[[bytes], T]) -> list[T
     return found
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
+def _percentile(values: Sequence[Number], share: float) -> Number:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def _shown(cell: Any) -> str:
+    """A cell as text; of JSONL a list as JSON."""
+    if cell is None:
+        return ""
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list) else str(cell)
 
 
 def _unclear(what: str, found: Cells) -> InvalidError:

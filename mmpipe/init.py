@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mmpipe import guess, manifest, params, paths, vcs
+from mmpipe import guess, guess_task, manifest, params, paths, vcs
 from mmpipe.errors import InvalidError, NotFoundError, SampleError, UsageError
 from mmpipe.files import canonical_json, safe_join, write_bytes
 from mmpipe.row import BadRow, Row
@@ -16,6 +16,12 @@ from mmpipe.row import BadRow, Row
 PREFECT = "prefect.yaml"
 SCHEMA = Path("params.schema.json")
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+LEARNT = {
+    "regress": "the target is a number",
+    "transcribe": "the target is what is said in the recording",
+    "answer": "the target is an answer in words",
+}
+"""Task → what is said of its target."""
 DVC_CONFIG = "[core]\n    analytics = false\n"
 
 
@@ -104,12 +110,12 @@ def _choose(root: Path, source: Path | None, corpus: str, target: str | None) ->
     if not rows:
         raise InvalidError("manifest-empty", "has no rows", where=str(table))
     place, copied = _copy(root / paths.RAW, table, rows)
-    learns = guess.task([row.target for row in rows if row.target is not None])
+    learns = guess_task.sections(columns, [row.target for row in rows if row.target is not None])
     data: dict[str, Any] = {"manifests": [place.relative_to(root).as_posix()], **learns.pop("data", {})}
     sections = {**guess.sizes(rows), **learns, "data": data | ({"columns": columns} if columns else {})}
-    return params.Params.model_validate(values | sections), Made(
-        root, len(rows), copied, columns, [*_notes(rows, number="model" in learns), *_left_out(found)]
-    )
+    chosen = params.Params.model_validate(values | sections)
+    notes = [*_notes(rows, chosen.model.task), *_left_out(found)]
+    return chosen, Made(root, len(rows), copied, columns, notes)
 
 
 def _table(source: Path) -> Path:
@@ -169,8 +175,8 @@ def _names(rows: Sequence[Row]) -> Iterator[str]:
                 continue  # ingest will put the row aside and say why
 
 
-def _notes(rows: Sequence[Row], *, number: bool) -> list[str]:
-    """How many samples have which modality, and how many classes there are, or that a number is learnt."""
+def _notes(rows: Sequence[Row], task: str) -> list[str]:
+    """How many samples have which modality, and how many classes there are, or what else is learnt."""
     counts = {
         "image": sum(row.image is not None for row in rows),
         "text": sum((row.text or row.text_path) is not None for row in rows),
@@ -178,7 +184,7 @@ def _notes(rows: Sequence[Row], *, number: bool) -> list[str]:
     }
     classes = len({row.target for row in rows if row.target is not None})
     had = ", ".join(f"{count} with {name}" for name, count in counts.items() if count)
-    learnt = "the target is a number" if number else f"{classes} different labels"
+    learnt = LEARNT.get(task, f"{classes} different labels")
     return [f"{len(rows)} rows: {had}; {learnt}"]
 
 

@@ -201,7 +201,19 @@ def load(path: Path) -> Params:
     """
     if not path.is_file():
         raise NotFoundError("workspace", "does not exist", where=str(path))
-    document = yaml_text.read(path)
+    return _checked(yaml_text.read(path))
+
+
+def loads(text: str, path: Path) -> Params:
+    """Check the text of a `params.yaml`; `path` names it in errors, nothing is read.
+
+    Raises InvalidError that lists every problem, a line each.
+    """
+    return _checked(yaml_text.parse(text.encode("utf-8", "surrogatepass"), path))
+
+
+def _checked(document: yaml_text.Document) -> Params:
+    """Its values; all that is wrong with them at once."""
     given = document.plain()
     try:
         params = Params.model_validate(given)
@@ -211,9 +223,9 @@ def load(path: Path) -> Params:
     if not wrong:
         return params
     found = sorted((document.place(key), words) for key, words in wrong)
-    lines = [f"{path}:{line}:{column} {words}" for (line, column), words in found]
+    lines = [f"{document.path}:{line}:{column} {words}" for (line, column), words in found]
     what = "\n  ".join(["is not valid:", *lines])
-    raise InvalidError("params", what, where=str(path))
+    raise InvalidError("params", what, where=str(document.path))
 
 
 def render(params: Params) -> str:

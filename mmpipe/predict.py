@@ -73,6 +73,12 @@ class Predictor:
         """Those that the model takes, sorted."""
         return tuple(self.bundle.modalities)
 
+    @property
+    def turns(self) -> int | None:
+        """How many turns before the question it reads; None where its texts are no dialogues."""
+        found: int | None = self.bundle.preprocessing.get("text", {}).get("turns")
+        return found
+
     def predict(
         self,
         *,

@@ -148,6 +148,10 @@ def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
             yield (modality, "pretrained"), f"{words} or model.{modality} to pretrained"
     if params["text"]["pretrained"] is not None and params["text"]["max_tokens"] < 3:
         yield ("text", "max_tokens"), "text.max_tokens: must be 3 at least, the marks around a text are two"
+    has_history = params["data"]["columns"]["history"] and params["model"]["text"] != "none"
+    if has_history and params["text"]["turns"] is None:
+        words = "text.turns: must say how many turns of data.columns.history are kept, set it to a number"
+        yield ("text", "turns"), words
     kind = params["audio"]["kind"]
     for key in UNCHANGED.get(kind, ()) if params["model"]["audio"] in ("cnn", "crnn") else ():
         if params["augment"][key]:

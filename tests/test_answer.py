@@ -285,13 +285,19 @@ def test_an_export_answers_as_the_bundle_does(workspace, repository, tmp_path):
     assert said == list(known) and any(" " in answer for answer in said) and len(said) > 3
 
 
-def test_the_server_answers_too(workspace, predictor):
+def test_the_server_answers_too_by_the_turn_before_the_question(workspace, predictor):
     root, rows = workspace
-    row = rows[0]
+    row = next(row for row in rows if row["split"] == "train")
+    picture = {"image": root / paths.RAW / row["image"], "text": row["text"]}
     with serving.running(root / paths.BUNDLE) as server:
         found = server.predict(sample(root, row)).json()
+        told = [
+            server.predict(picture, history=json.dumps([[row["history"][0][0], topic]])).json()["answer"]
+            for topic in squares.TOPICS.values()
+        ]
     wanted = predictor.predict(**sample(root, row))
     assert found["answer"] == wanted.answer and found["alternatives"].keys() == wanted.alternatives.keys()
+    assert told[0] in squares.COLORS and told[1] in squares.SIZES and row["answer"] in told
 
 
 def test_what_the_report_shows_are_answers_right_and_wrong():

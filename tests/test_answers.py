@@ -12,6 +12,7 @@ import torch
 from mmpipe.answers import measures, turns
 from mmpipe.model import decoder, generation
 from mmpipe.model.decoder import END, START, Decoder
+from mmpipe.model.stepwise import Stepwise
 
 V, LIMIT = 5, 3
 LETTERS = [token for token in range(V) if token not in (END, START)]
@@ -74,7 +75,7 @@ def test_what_comes_later_and_what_is_masked_has_no_influence(made):
 def test_the_beam_finds_the_likeliest_of_all_answers(made):
     model, memory, mask = made
     with torch.no_grad():
-        found = generation.beam(generation.steps(model, memory, mask), 3, limit=LIMIT, width=100)
+        found = generation.beam(Stepwise(model, memory, mask), 3, limit=LIMIT, width=100)
         ranks = generation.rank(model, memory, mask, SEQUENCES, batch=7)
     for row in range(3):
         truth = {tuple(tokens): whole(*made, row, tokens) for tokens in SEQUENCES}
@@ -85,6 +86,42 @@ def test_the_beam_finds_the_likeliest_of_all_answers(made):
             assert answer.log_prob == pytest.approx(truth[tuple(answer.tokens)], abs=1e-5)
         order = [answer.log_prob for answer in found[row]]
         assert order == sorted(order, reverse=True)
+
+
+def again(model, memory, mask):
+    """The whole decoder over every prefix, as in training."""
+
+    def ask(prefixes, rows):
+        tokens = torch.cat([prefixes, torch.full((len(prefixes), 1), END)], 1)
+        return decoder.next_log_probs(model(memory[rows], mask[rows], tokens)[:, -1])
+
+    return ask
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@torch.inference_mode()
+def test_what_is_kept_of_a_prefix_says_what_the_whole_prefix_does(heads):
+    """The same answers; their samples have memories of other lengths, and end one after the other."""
+    torch.manual_seed(heads)
+    model = Decoder(9, 16, memory_dim=6, max_tokens=12, layers=3, heads=heads).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.6)
+    memory, mask = torch.randn(40, 7, 6), torch.rand(40, 7) < 0.6
+    mask[:, 3] = True
+    one, other = Stepwise(model, memory, mask), again(model, memory, mask)
+    searches = [
+        lambda ask: [[best] for best in generation.greedy(ask, 40, limit=12)],
+        lambda ask: generation.beam(ask, 40, limit=12, width=5),
+        lambda ask: generation.beam(ask, 40, limit=5, width=2, length_power=1.0),
+        lambda ask: [[best] for best in generation.greedy(generation.endless(ask), 40, limit=12)],
+    ]
+    for search in searches:
+        found, wanted = search(one), search(other)
+        assert [[a.tokens for a in some] for some in found] == [[a.tokens for a in some] for some in wanted]
+        for some, same in zip(found, wanted, strict=True):
+            assert [a.log_prob for a in some] == pytest.approx([a.log_prob for a in same], abs=1e-4)
+    lengths = {len(some[0].tokens) for some in searches[0](one)}
+    assert len(lengths) > 2, "all samples end together: nothing is left out on the way"
 
 
 def test_all_answers_together_and_those_that_are_longer_sum_to_one(made):

@@ -58,6 +58,7 @@ LAYERS = {
         "groups",
         "guards",
         "guess",
+        "guess_task",
         "heat",
         "imbalance",
         "ingest",

@@ -9,7 +9,7 @@ from media import png, wav
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from mmpipe import guess, init, params, trees
+from mmpipe import guess_task, init, params, trees
 from mmpipe.cli import app
 from mmpipe.errors import InvalidError, UsageError
 
@@ -83,8 +83,8 @@ def test_a_target_of_numbers_with_fractions_is_a_regression(tmp_path, source, no
     "cells", [["1", "2"] * 20, ["0.5", "1.5"] * 20, [f"{n}" for n in range(40)], ["a", "0.5"]]
 )
 def test_few_or_whole_numbers_are_names_of_classes(cells):
-    assert guess.task(cells) == {}
-    assert guess.task([*(f"{n}.5" for n in range(11))])["model"] == {"task": "regress"}
+    assert guess_task.sections({}, cells) == {}
+    assert guess_task.sections({}, [f"{n}.5" for n in range(11)])["model"] == {"task": "regress"}
 
 
 def made_by(folder, *command):

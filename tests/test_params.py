@@ -78,6 +78,10 @@ def refusal(written, text):
             "image: {pretrained: hub:a/b@main}\n",
             "hub:OWNER/NAME@COMMIT with all 40 digits, not 'hub:a/b@main'",
         ),
+        (
+            "data: {columns: {history: before}}\ntext:\n  max_tokens: 99\n",
+            "2:1 text.turns: must say how many turns of data.columns.history are kept",
+        ),
         ("image: {pretrained: /w}\n", "not '/w'"),
         ("image: {pretrained: 'package:a/b'}\n", "not 'package:a/b'"),
         ("image: {pretrained: ''}\n", "not ''"),
@@ -199,6 +203,8 @@ def test_weights_are_named_by_folder_package_or_commit(written):
         "train: {class_weights: effective}\nobjective: {focal: 2.0}\n",
         "model: {fusion: concat, heads: 5}\n",
         "model: {fusion: lowrank, image: none, text: none}\n",
+        "data: {columns: {history: before}}\ntext: {turns: 3}\n",
+        "data: {columns: {history: before}}\nmodel: {text: none}\n",
     ],
 )
 def test_what_goes_together_is_accepted(written, text):
@@ -234,6 +240,23 @@ def test_values_are_typed_and_frozen(written):
 def test_no_file_is_not_found(tmp_path):
     with pytest.raises(NotFoundError, match="mmpipe init"):
         params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["train:\n  lrr: 1\n", "train: {lr: *x}\n", "model:\n  dropout: 2\n", "a: \ud800\n", "train: {lr: 1}"],
+)
+def test_a_text_is_checked_as_a_file_of_that_name_would_be(tmp_path, text):
+    """And no such file is looked at."""
+    path, said = tmp_path / "params.yaml", []
+    for attempt in (lambda: params.loads(text, path), lambda: params.load(path)):
+        try:
+            said.append(attempt())
+        except InvalidError as error:
+            said.append((error.code, error.where, error.what))
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert said[0] == said[1]
+    assert isinstance(said[0], Params) == ("lr: 1}" in text)
 
 
 def test_rendered_text_reads_back(written):

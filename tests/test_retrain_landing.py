@@ -8,7 +8,7 @@ import pytest
 from retrained import drop
 
 from mmpipe import manifest
-from mmpipe.errors import InvalidError, MmpipeError, NotFoundError
+from mmpipe.errors import InvalidError, MmpipeError, NotFoundError, UsageError
 from mmpipe.manifest import COLUMNS
 from mmpipe.retrain import landing, overrides
 from mmpipe.row import Row
@@ -206,5 +206,8 @@ def test_the_rendered_file_is_kept_byte_by_byte(tmp_path, repository):
 )
 def test_values_that_are_none_are_told(tmp_path, values, words):
     (tmp_path / "params.yaml").write_text("train: {lr: 0.1}\n")
-    with pytest.raises(MmpipeError, match=words):
-        overrides.apply(tmp_path, values)
+    for attempt in (overrides.check, overrides.apply):
+        with pytest.raises(MmpipeError, match=words) as raised:
+            attempt(tmp_path, values)
+        assert isinstance(raised.value, UsageError) or raised.value.where == str(tmp_path / "params.yaml")
+        assert (tmp_path / "params.yaml").read_text() == "train: {lr: 0.1}\n"

@@ -156,6 +156,7 @@ def test_health_names_the_model(server, predictor):
         "model": "fusion",
         "bundle_sha256": predictor.bundle.digest,
         "modalities": ["audio", "image", "text"],
+        "turns": None,
     }
 
 
@@ -190,7 +191,8 @@ def test_the_schema_describes_the_request(server):
     found = server.client.get("/openapi.json").json()
     body = found["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "application/json"}
-    assert set(body["application/json"]["schema"]["properties"]) == {"image_base64", "text", "audio_base64"}
+    keys = {"image_base64", "text", "audio_base64", "history"}
+    assert set(body["application/json"]["schema"]["properties"]) == keys
 
 
 def test_whoever_hangs_up_is_forgotten(server):

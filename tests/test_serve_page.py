@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import partial
 
 import browser
 import pytest
@@ -10,6 +11,7 @@ import tiny_bundle
 from browser import CHROMIUM, DRIVER
 
 from mmpipe import paths
+from mmpipe.answers import turns as dialogue
 from mmpipe.predict import load
 from mmpipe.serve import page
 from mmpipe.serve.limits import Limits
@@ -301,3 +303,77 @@ def test_a_transcript_is_shown_and_a_text_without_a_recording_explained(chromium
         answered(chromium)
         assert chromium.text("#label bdi") == (wanted.text or "(nothing)") and wanted.text
         assert chromium.text("#label small") == percent(wanted.confidence) and not chromium.shown("#why")
+
+
+def turns(window):
+    """[(question, answer)] of the conversation that is shown."""
+    texts = "(item) => [...item.children].map((one) => one.textContent)"
+    script = f"return [...document.querySelectorAll('#talk li')].map({texts})"
+    return [tuple(turn) for turn in window.run(script)]
+
+
+def grown(window, before):
+    return len(turns(window)) > before
+
+
+@needs_chromium
+def test_questions_and_answers_are_a_conversation(chromium, tmp_path):
+    """Each question is asked behind those before it, until another picture comes or a new one is begun."""
+    sample = next(
+        one for one in tiny_bundle.write(tmp_path, task="answer", turns=1).values() if len(one) == 3
+    )
+    found, asked = load(tmp_path / paths.BUNDLE, device="cpu"), ["one?", "a <b>low</b> one?", "two?"]
+    with serving.running(tmp_path / paths.BUNDLE, limits=Limits(workers=1)) as server:
+        chromium.size(1200, 1000)
+        chromium.open(server.url)
+        assert serving.until(lambda: "sha256" in chromium.text("#model"))
+        assert chromium.text("#text-legend") == "Question" and not chromium.shown("#talk")
+        chromium.type("#image", str(sample["image"]))
+        before = []
+        for question in asked:
+            chromium.type("#text", question)
+            chromium.click("#go")
+            assert serving.until(partial(grown, chromium, len(before)), 20), chromium.text("#error")
+            wanted = found.predict(image=sample["image"], text=dialogue.join(before, question))
+            shown = [(answer, percent(chance)) for answer, chance in wanted.alternatives.items()]
+            assert rows(chromium, "#chances") == shown
+            assert chromium.run("return document.querySelector('#text').value") == ""
+            before.append((question, wanted.answer))
+            assert turns(chromium) == [(question, answer or "(no word)") for question, answer in before]
+        assert chromium.shown("#talk") and "reads the turn before" in chromium.text("#talk-row")
+        chromium.run("document.querySelector('#text').value = 'x'.repeat(100001)")
+        chromium.click("#go")
+        assert serving.until(lambda: "text-too-long" in chromium.text("#error"))
+        assert len(turns(chromium)) == len(asked) and any("422" in line for line in chromium.console())
+        chromium.click("#talk-clear")
+        assert turns(chromium) == [] and not chromium.shown("#talk-row")
+        chromium.run("document.querySelector('#text').value = ''")
+        chromium.type("#text", "one?")
+        chromium.click("#go")
+        assert serving.until(lambda: len(turns(chromium)) == 1)
+        chromium.click("#image-clear")
+        assert turns(chromium) == [] and chromium.console() == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_conversation_fits_and_can_be_read(chromium, tmp_path, dark, width):
+    tiny_bundle.write(tmp_path, task="answer", turns=3)
+    with serving.running(tmp_path / paths.BUNDLE, limits=Limits(workers=1)) as server:
+        chromium.dark(dark)
+        chromium.size(width, 900)
+        chromium.open(server.url)
+        assert serving.until(lambda: "sha256" in chromium.text("#model"))
+        for _ in range(2):
+            before = len(turns(chromium))
+            chromium.type("#text", "x" * 200)
+            chromium.click("#go")
+            assert serving.until(partial(grown, chromium, before), 20)
+        assert "reads the last 3 turns" in chromium.text("#talk-row")
+        assert chromium.run(
+            "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        )
+        for css in ("#talk .asks", "#talk .replies", "#talk-note", "#talk-clear"):
+            assert contrast(*chromium.run(COLOURS, css)) >= 4.5, css
+        chromium.dark(False)

@@ -212,6 +212,8 @@ def test_a_refused_upload_is_forgotten_at_once(folder):
         {"files": {"image": b"x", "txt": b"x"}},
         {"files": {"text": b"a\0b"}},
         {"json": {"image_base64": "!"}},
+        {"json": {"text": "a", "history": [1]}},
+        {"json": {"text": "a", "history": "[1]"}},
         {"content": b"x", "headers": {"content-type": FORM}},
     ]
     with serving.running(folder, limits=Limits(workers=1, max_file_bytes=80_000)) as server:

@@ -93,9 +93,12 @@ def feature(modality: str, value, tokenizer: str) -> np.ndarray:
 
 
 def write(
-    root: Path, *, modalities=schema.MODALITIES, seed=0, task="classify"
+    root: Path, *, modalities=schema.MODALITIES, seed=0, task="classify", turns=None
 ) -> dict[str, dict[str, object]]:
-    """Raw files, features, splits, `data/trained` and `models/fusion`. Returns the raw samples by id."""
+    """Raw files, features, splits, `data/trained` and `models/fusion`. Returns the raw samples by id.
+
+    `turns`: of a dialogue, those that the model reads before the question.
+    """
     samples = raw(root, seed=seed)
     tokenizer = text.fit(WORDS, vocab_size=300, lowercase=True)
     for m in schema.MODALITIES:
@@ -113,11 +116,11 @@ def write(
         for n, name in enumerate(samples)
     ]
     tables.write_rows(root / paths.SPLITS, rows, schema.SPLIT)
-    bundle(root, tokenizer, list(modalities), task)
+    bundle(root, tokenizer, list(modalities), task, turns)
     return samples
 
 
-def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None:
+def bundle(root: Path, tokenizer: str, modalities: list[str], task: str, turns: int | None = None) -> None:
     width, labels, facts = TASKS[task]
     torch.set_num_threads(1)  # spinning threads cost more than they give on nets this small
     torch.manual_seed(1)
@@ -142,7 +145,7 @@ def bundle(root: Path, tokenizer: str, modalities: list[str], task: str) -> None
         "task": task,
         "temperature": 1.5,
         "decoding": facts,
-        "preprocessing": {m: SETTINGS[m] for m in modalities},
+        "preprocessing": {m: SETTINGS[m] | ({"turns": turns} if m == "text" else {}) for m in modalities},
         "features": {m: FACTS[m] for m in modalities},
     }
     save_bundle(

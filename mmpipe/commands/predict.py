@@ -92,7 +92,7 @@ def predict(  # noqa: PLR0913 (the options of one command)
     predictor = load(model, source=source, device="cpu" if saliency else None)
     heard = None if seconds is None else _record(seconds, device, predictor.modalities)
     ask = predictor.explain if explain else predictor.predict
-    sample = Sample(image, _dialogue(text, history), heard or audio)
+    sample = Sample(image, _dialogue(predictor, text, history), heard or audio)
     found = ask(image=sample.image, text=sample.text, audio=sample.audio)
     if as_json:
         print_json(vars(found))
@@ -156,18 +156,28 @@ def _decibels(peak: float) -> str:
     return f"{20 * math.log10(peak):.0f} dB" if peak > 0 else "none"
 
 
-def _dialogue(text: str | None, history: str | None) -> str | None:
+def _dialogue(predictor: "Predictor", text: str | None, history: str | None) -> str | None:
     """The text, behind its earlier turns."""
     if history is None:
         return text
     from mmpipe.answers import turns
 
-    if text is None:
+    if not (text or "").strip():
         raise UsageError("usage", "--history needs --text, the question that comes next")
     try:
-        return turns.join(turns.read(history), text)
+        said = turns.read(history)
     except ValueError as error:
         raise UsageError("usage", f"--history {error}") from None
+    if said:
+        _check_turns(predictor, "no --history")
+    return turns.join(said, text or "")
+
+
+def _check_turns(predictor: "Predictor", without: str) -> None:
+    """`without`: what to give to a model whose texts are no dialogues."""
+    if predictor.turns is None:
+        what = f"{predictor.name} was trained without earlier turns"
+        raise UsageError("usage", what, fix=f"give {without}")
 
 
 def _shares(found: dict[str, Any], *, share: bool) -> list[str]:
@@ -190,6 +200,8 @@ def _predict_table(
     from mmpipe.progress import bar
 
     predictor = load(model[0], source=model[1])
+    if columns.get("history") and "text" in predictor.modalities:
+        _check_turns(predictor, "--column history=")
     counts = predict_table(predictor, table, output, columns=columns, watch=partial(bar, "predict"))
     if as_json:
         print_json(vars(counts))

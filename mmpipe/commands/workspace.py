@@ -28,7 +28,7 @@ def init(
     recipe: Annotated[
         str | None, typer.Option(help="A corpus with parameters that suit it: docs/recipes.md.")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The column with the labels.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column of what is to be predicted.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a workspace whose params.yaml fits the data; git and DVC are set up."""

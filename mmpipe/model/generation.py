@@ -12,7 +12,7 @@ from mmpipe.model import decoder
 from mmpipe.model.decoder import END, Decoder
 
 Next = Callable[[Tensor, Tensor], Tensor]
-"""(prefixes int (N, t), whose sample each is, int (N,)) → log p (N, V) of the next token."""
+"""(prefixes int (N, t), whose sample each is, int (N,)) → log p (N, V) of the next token; see `Stepwise`."""
 
 
 class Answer(NamedTuple):
@@ -20,18 +20,6 @@ class Answer(NamedTuple):
 
     tokens: list[int]
     log_prob: float
-
-
-def steps(model: Decoder, memory: Tensor, mask: Tensor) -> Next:
-    """What a decoder says of each prefix. `memory`: (B, S, M), `mask`: bool (B, S)."""
-
-    def ask(prefixes: Tensor, rows: Tensor) -> Tensor:
-        last = prefixes.new_full((len(prefixes), 1), END)  # of no influence
-        tokens, of = torch.cat([prefixes, last], 1).to(memory.device), rows.to(memory.device)
-        logits = model(memory[of], mask[of], tokens)
-        return decoder.next_log_probs(logits[:, -1])
-
-    return ask
 
 
 def endless(ask: Next) -> Next:

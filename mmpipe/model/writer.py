@@ -13,7 +13,8 @@ from mmpipe.model import generation
 from mmpipe.model.decoder import END, Decoder, next_log_probs
 from mmpipe.model.encoders import Encoded
 from mmpipe.model.fusions.attention import positions
-from mmpipe.model.generation import Answer
+from mmpipe.model.generation import Answer, Next
+from mmpipe.model.stepwise import Stepwise
 from mmpipe.tasks.task import Output
 
 FIRST = 2
@@ -145,10 +146,11 @@ class Writer(nn.Module):
 
         Of a closed set the log p are those of one of them being the answer: they sum to 1 over the set.
         """
-        design, ask = self.design, generation.steps(self.decoder, memory, mask)
-        ask = generation.endless(ask) if self.longest else ask
+        design = self.design
         if not len(memory):
             return memory.new_zeros(0, design.told, self.outputs)
+        ask: Next = Stepwise(self.decoder, memory, mask)
+        ask = generation.endless(ask) if self.longest else ask
         if design.search == "greedy":
             told = [[one] for one in generation.greedy(ask, len(memory), limit=design.tokens)]
         elif design.search == "beam":

@@ -1,7 +1,6 @@
 """Keys of `params.yaml` set for one run; all else in the file stays as it was written."""
 
 import io
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,40 +10,37 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from mmpipe import params, paths, yaml_text
-from mmpipe.errors import InvalidError, UsageError
+from mmpipe.errors import UsageError
 from mmpipe.files import write_bytes
 
 _NULL = "tag:yaml.org,2002:null"
 
 
 def apply(root: Path, values: Mapping[str, Any]) -> params.Params:
-    """Set keys as `train.lr`, check the whole file, and return what it says now.
+    """Set keys as `train.lr` and return what the file says now; one that would not be valid stays as it was.
 
     Raises InvalidError `params` that lists every problem, UsageError for a key that leads through a value.
     """
     path = root / paths.PARAMS
-    if values:
-        write_bytes(path, _changed(path, values))
-    return params.load(path)
+    if not values:
+        return params.load(path)
+    text = _changed(path, values)
+    found = params.loads(text, path)
+    write_bytes(path, text.encode())
+    return found
 
 
 def check(root: Path, values: Mapping[str, Any]) -> None:
     """Raise as `apply` does, and change nothing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / paths.PARAMS
-        copy.write_bytes(_changed(root / paths.PARAMS, values))
-        try:
-            params.load(copy)
-        except InvalidError as error:
-            what = error.what.replace(str(copy), str(paths.PARAMS))
-            raise InvalidError(error.code, what, where=str(paths.PARAMS)) from None
+    path = root / paths.PARAMS
+    params.loads(_changed(path, values), path)
 
 
-def _changed(path: Path, values: Mapping[str, Any]) -> bytes:
+def _changed(path: Path, values: Mapping[str, Any]) -> str:
     tree = yaml_text.read(path).tree
     for key, value in values.items():
         _put(tree, key, value)
-    return _text(tree).encode()
+    return _text(tree)
 
 
 def _put(tree: CommentedMap, key: str, value: Any) -> None:

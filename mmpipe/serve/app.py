@@ -17,25 +17,21 @@ from mmpipe.serve import metrics, page, uploads
 from mmpipe.serve.current import Current
 from mmpipe.serve.guard import Guard
 from mmpipe.serve.limits import Limits
+from mmpipe.serve.members import HISTORY
 from mmpipe.serve.refused import GONE, Refused
 from mmpipe.serve.service import Service
 
 _FILE = {"type": "string", "format": "binary"}
+_TURN = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+_FORM = {name: {"type": "string"} if name in uploads.WORDS else _FILE for name in uploads.FIELDS}
+_JSON: dict[str, Any] = {key: {"type": ["string", "null"]} for key in uploads.KEYS}
+_JSON[HISTORY] = {"type": ["array", "string", "null"], "items": _TURN}
 _BODY = {
     "required": True,
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {m: {"type": "string"} if m == "text" else _FILE for m in uploads.FIELDS},
-            }
-        },
+        "multipart/form-data": {"schema": {"type": "object", "properties": _FORM}},
         "application/json": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {key: {"type": ["string", "null"]} for key in uploads.KEYS},
-            }
+            "schema": {"type": "object", "additionalProperties": False, "properties": _JSON}
         },
     },
 }
@@ -95,6 +91,7 @@ def _health(service: Service, *, words: bool) -> JSONResponse:
     if predictor is not None:
         found |= {"model": predictor.name, "bundle_sha256": predictor.bundle.digest}
         found |= {"modalities": predictor.modalities, "task": predictor.bundle.task_name}
+        found |= {"turns": predictor.turns}
     if problem is not None:
         code, what = problem
         found["reload"] = {"code": code, **({"what": what, "fix": FIXES[code]} if words else {})}

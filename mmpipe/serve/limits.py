@@ -18,6 +18,9 @@ class Limits:
     max_file_bytes: int = 32 * MIB
     """Of one picture or recording."""
     max_text_bytes: int = 1 * MIB
+    """Of the text, and of its earlier turns together."""
+    max_turns: int = 1_000
+    """Earlier turns of one text."""
     max_held_bytes: int = 256 * MIB
     """Of all bodies that are being read or worked on."""
     max_requests: int = 128
@@ -40,10 +43,10 @@ class Limits:
 
     @property
     def max_multipart_bytes(self) -> int:
-        """Of a whole multipart body: two files, a text and what separates them."""
-        return 2 * self.max_file_bytes + self.max_text_bytes + MIB // 16
+        """Of a whole multipart body: two files, a text, its earlier turns and what separates them."""
+        return 2 * self.max_file_bytes + 2 * self.max_text_bytes + MIB // 16
 
     @property
     def max_json_bytes(self) -> int:
-        """Of a whole JSON body: the files in base64, the text with escapes."""
-        return 4 * -(-2 * self.max_file_bytes // 3) + 6 * self.max_text_bytes + MIB // 16
+        """Of a whole JSON body: the files in base64, the text and its earlier turns with escapes."""
+        return 4 * -(-2 * self.max_file_bytes // 3) + 12 * self.max_text_bytes + MIB // 16

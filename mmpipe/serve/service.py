@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from mmpipe.errors import SampleError
-from mmpipe.predict import Prediction, Predictor, Sample
+from mmpipe.predict import Prediction, Predictor
 from mmpipe.serve import uploads
 from mmpipe.serve.batcher import Batcher, Question
 from mmpipe.serve.body import Body
@@ -17,6 +17,7 @@ from mmpipe.serve.decoding import Decoders
 from mmpipe.serve.limits import Limits
 from mmpipe.serve.metrics import Metrics
 from mmpipe.serve.refused import Refused
+from mmpipe.serve.uploads import Upload
 
 Result = TypeVar("Result")
 
@@ -116,14 +117,16 @@ class Service:
         _ = self.predictor
         try:
             async with asyncio.timeout(self.limits.request_s):
-                sample = await uploads.read(request, body, self.limits)
-                return await _unless_gone(request, self._answer(sample, explain=explain))
+                upload = await uploads.read(request, body, self.limits)
+                return await _unless_gone(request, self._answer(upload, explain=explain))
         except TimeoutError:
             what = f"there was no answer after {self.limits.request_s:g} s"
             raise Refused("http-late", what) from None
 
-    async def _answer(self, sample: Sample, *, explain: bool) -> Prediction:
-        predictor = self.predictor
+    async def _answer(self, upload: Upload, *, explain: bool) -> Prediction:
+        predictor, sample = self.predictor, upload.sample
+        if upload.history and predictor.turns is None:
+            raise Refused("http-history", f"{predictor.name} was trained without earlier turns")
         given = [m for m in ("audio", "image", "text") if getattr(sample, m) is not None]
         if not set(given) & set(predictor.modalities):
             got = " and ".join(given) or "nothing"
@@ -136,7 +139,7 @@ class Service:
             assert self.decoders is not None
             settings = predictor.bundle.preprocessing
             features = await asyncio.wrap_future(self.decoders.extract(files, settings))
-        return await self.batcher.ask(Question(predictor, features, sample.text, explain))
+        return await self.batcher.ask(Question(predictor, features, upload.dialogue, explain))
 
     def _changed(self, result: str) -> None:
         if result != "started":

@@ -2,28 +2,43 @@
 
 import asyncio
 import base64
-import json
-import re
+from dataclasses import dataclass
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from mmpipe.answers import turns
 from mmpipe.media import text
 from mmpipe.predict import Sample
+from mmpipe.serve import members
 from mmpipe.serve.body import Body, check_declared, too_large
 from mmpipe.serve.limits import Limits
+from mmpipe.serve.members import HISTORY
 from mmpipe.serve.refused import Refused
 
-FIELDS = ("image", "text", "audio")
-KEYS = {"image_base64": "image", "text": "text", "audio_base64": "audio"}
-_SPACE = re.compile(r"[ \t\r\n]*")
-_JSON = json.JSONDecoder()
+FIELDS = ("image", "text", "audio", HISTORY)
+WORDS = ("text", HISTORY)
+"""Those that are no files."""
+KEYS = {"image_base64": "image", "text": "text", "audio_base64": "audio", HISTORY: HISTORY}
 
 
-async def read(request: Request, body: Body, limits: Limits) -> Sample:
-    """The sample that a request holds; None = not given, an empty text is none.
+@dataclass(frozen=True)
+class Upload:
+    """A raw sample, and the turns of the dialogue in which its text is the next question."""
+
+    sample: Sample
+    history: turns.Turns = ()
+
+    @property
+    def dialogue(self) -> str | None:
+        """The text behind its earlier turns."""
+        return self.sample.text and turns.join(self.history, self.sample.text)
+
+
+async def read(request: Request, body: Body, limits: Limits) -> Upload:
+    """What a request holds; None = not given, an empty text is none.
 
     Raises Refused `http-media`, `http-body`, `http-too-large`, `http-slow` or `file-empty`, and SampleError
     for a text that is none.
@@ -41,18 +56,30 @@ async def read(request: Request, body: Body, limits: Limits) -> Sample:
     except TimeoutError:
         what = f"{body.total:,} bytes came in {limits.upload_s:g} s and more were to follow"
         raise Refused("http-slow", what) from None
-    return _sample(parts, limits)
+    return _upload(parts, limits)
 
 
-def _sample(parts: dict[str, bytes], limits: Limits) -> Sample:
+def _upload(parts: dict[str, bytes], limits: Limits) -> Upload:
     for name, data in parts.items():
-        most = limits.max_text_bytes if name == "text" else limits.max_file_bytes
+        most = limits.max_text_bytes if name in WORDS else limits.max_file_bytes
         if len(data) > most:
             raise too_large(name, most)
-        if not data and name != "text":
+        if not data and name not in WORDS:
             raise Refused("file-empty", f"{name} is empty (0 bytes)")
     words = text.decode(parts["text"]) if "text" in parts else ""
-    return Sample(image=parts.get("image"), text=words or None, audio=parts.get("audio"))
+    history = _history(parts[HISTORY], limits) if HISTORY in parts else ()
+    if history and not words.strip():
+        raise Refused("http-body", f"{HISTORY} needs text, the question that comes next")
+    return Upload(Sample(image=parts.get("image"), text=words or None, audio=parts.get("audio")), history)
+
+
+def _history(data: bytes, limits: Limits) -> turns.Turns:
+    try:
+        found = turns.read(text.decode(data, max_chars=limits.max_text_bytes))
+    except ValueError as error:
+        raise Refused("http-body", f"{HISTORY} {error}") from None
+    members.check_turns(len(found), limits.max_turns)
+    return found
 
 
 async def _multipart(request: Request, body: Body, boundary: bytes, limits: Limits) -> dict[str, bytes]:
@@ -119,14 +146,14 @@ class _Form:
     def _on_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        _check_name(self._name, FIELDS, self.parts)
+        members.check_name(self._name, FIELDS, self.parts)
         self.parts[self._name] = bytearray()
         if options.get(b"filename") == b"":
             self.unchosen.add(self._name)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         part = self.parts[self._name]
-        most = self._limits.max_text_bytes if self._name == "text" else self._limits.max_file_bytes
+        most = self._limits.max_text_bytes if self._name in WORDS else self._limits.max_file_bytes
         if len(part) + end - start > most:
             raise too_large(self._name, most)
         part += data[start:end]
@@ -141,57 +168,16 @@ async def _json(request: Request, body: Body, limits: Limits) -> dict[str, bytes
     try:
         while piece := await body.piece(limits.max_json_bytes):
             data += piece
-        members = _flat_object(data.decode("utf-8"))
+        found = members.read(data.decode("utf-8"), KEYS, most_turns=limits.max_turns)
     except UnicodeDecodeError as error:
         raise Refused("http-body", f"is no UTF-8 at byte {error.start}") from None
     finally:
         data.clear()
-    given = {KEYS[key]: value for key, value in members.items() if value is not None}
+    given = {KEYS[key]: value for key, value in found.items() if value is not None}
     return {
-        name: value.encode("utf-8", "surrogatepass") if name == "text" else _decoded(name, value)
+        name: value.encode("utf-8", "surrogatepass") if name in WORDS else _decoded(name, value)
         for name, value in given.items()
     }
-
-
-def _flat_object(words: str) -> dict[str, str | None]:
-    """A JSON object of texts and nulls; what is nested, or no text, is refused at its first byte."""
-    found: dict[str, str | None] = {}
-    at = _past("{", words, 0)
-    while True:
-        key, at = _text(words, at)
-        _check_name(key, tuple(KEYS), found)
-        at = _past(":", words, at)
-        found[key], at = (None, at + 4) if words.startswith("null", at) else _text(words, at)
-        at = _skip(words, at)
-        if words.startswith("}", at):
-            break
-        at = _past(",", words, at)
-    if (end := _skip(words, at + 1)) < len(words):
-        raise Refused("http-body", f"goes on after the JSON object, at character {end}")
-    return found
-
-
-def _text(words: str, at: int) -> tuple[str, int]:
-    if not words.startswith('"', at):
-        raise Refused("http-body", f"is no JSON object of texts: {words[at : at + 1]!r} at character {at}")
-    try:
-        value, end = _JSON.raw_decode(words, at)
-    except json.JSONDecodeError as error:
-        raise Refused("http-body", f"is no JSON at character {error.pos}: {error.msg}") from None
-    return value, end
-
-
-def _past(sign: str, words: str, at: int) -> int:
-    at = _skip(words, at)
-    if not words.startswith(sign, at):
-        got = repr(words[at : at + 1]) if at < len(words) else "the end"
-        raise Refused("http-body", f"is no JSON object: {got} at character {at}, not {sign!r}")
-    return _skip(words, at + 1)
-
-
-def _skip(words: str, at: int) -> int:
-    space = _SPACE.match(words, at)
-    return space.end() if space else at
 
 
 def _decoded(name: str, value: str) -> bytes:
@@ -199,10 +185,3 @@ def _decoded(name: str, value: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except ValueError as error:
         raise Refused("http-body", f"{name}_base64 is no base64 ({error})") from None
-
-
-def _check_name(name: str, allowed: tuple[str, ...], taken: object) -> None:
-    if name not in allowed:
-        raise Refused("http-body", f"has a part named {name[:40]!r}; {', '.join(allowed)} are taken")
-    if name in taken:  # type: ignore[operator]
-        raise Refused("http-body", f"has two parts named {name!r}")
