@@ -14,6 +14,7 @@ from mmpipe.batches import Dataset
 from mmpipe.metrics import Floats
 from mmpipe.model import decoder_graph, graph, writer
 from mmpipe.model.decoder import END, START
+from mmpipe.model.generation import Next
 from mmpipe.model.network import Network
 from mmpipe.model.writer import FIRST, Writer
 from mmpipe.onnx_file import Session
@@ -118,10 +119,22 @@ class _Step(nn.Module):
         return torch.from_numpy(found)
 
 
+def _steps(step: nn.Module, memory: Tensor, mask: Tensor) -> Next:
+    """Every prefix from its start, as the graph keeps nothing."""
+
+    def ask(prefixes: Tensor, rows: Tensor) -> Tensor:
+        last = prefixes.new_full((len(prefixes), 1), END)  # of no influence
+        found: Tensor = step(memory[rows], mask[rows], torch.cat([prefixes, last], 1))[:, -1]
+        return found
+
+    return ask
+
+
 def _running(network: Network, step: Session) -> Writer:
     """The head, whose search asks the graph."""
     head = deepcopy(decoder_graph.writer(network))
     head.decoder = _Step(step)  # type: ignore[assignment]
+    head.steps = _steps
     return head
 
 

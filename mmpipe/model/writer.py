@@ -1,6 +1,6 @@
 """A head that writes its answer unit by unit: a decoder over what was fused and what was encoded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -72,6 +72,7 @@ class Writer(nn.Module):
 
     Steps of a modality that is absent or hidden are masked; the fused vector never is, as a fusion knows of
     absence itself. `longest`: whether all answers are as long as they can be, to measure what that costs.
+    `steps`: what makes of the decoder, a memory and its mask what a search asks.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Writer(nn.Module):
         names = sorted(widths)
         self.design = design
         self.longest = False
+        self.steps: Callable[[Decoder, Tensor, Tensor], Next] = Stepwise
         self.joint = nn.Linear(fused_dim, dim)
         self.project = nn.ModuleDict({m: nn.Linear(widths[m], dim) for m in names})
         self.kind = nn.ParameterDict({m: nn.Parameter(torch.empty(dim).normal_(std=0.02)) for m in names})
@@ -149,7 +151,7 @@ class Writer(nn.Module):
         design = self.design
         if not len(memory):
             return memory.new_zeros(0, design.told, self.outputs)
-        ask: Next = Stepwise(self.decoder, memory, mask)
+        ask = self.steps(self.decoder, memory, mask)
         ask = generation.endless(ask) if self.longest else ask
         if design.search == "greedy":
             told = [[one] for one in generation.greedy(ask, len(memory), limit=design.tokens)]
