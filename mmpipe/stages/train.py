@@ -204,7 +204,8 @@ def _validate(
     if facts := network.fusion.facts():
         metrics["fusion"] = facts
     machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
-    validation.fit_trust(network, val, machine)
+    if network.task.fuses:
+        validation.fit_trust(network, val, machine, each=job.loss(network, train_set))
     held = validation.score(network, val, machine)
     writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
     decoding = network.task.fit(held, coding, writing)
