@@ -82,6 +82,18 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
     yield from _of_inputs(params)
     yield from _of_sequences(params, encoders)
     yield from _of_answers(params["model"])
+    yield from _of_dialogues(params)
+
+
+def _of_dialogues(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Earlier turns and how many of them are kept."""
+    history, turns = params["data"]["columns"]["history"], params["text"]["turns"]
+    if history is not None and turns is None:
+        words = "needs text.turns: without it a dialogue that is too long loses its end, the question"
+        yield ("data", "columns", "history"), f"data.columns.history: {_shown(history)} {words}"
+    if history is None and turns is not None:
+        words = "has no earlier turns to keep: set data.columns.history, or text.turns to null"
+        yield ("text", "turns"), f"text.turns: {turns} {words}"
 
 
 def _of_answers(model: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
