@@ -20,12 +20,13 @@ class Rule:
     focal: float = 0.0
     offset: Tensor | None = None
 
-    def cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B, K), (B,) → (B,)."""
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B, K), (B,) → (B,): the cross-entropy of each sample."""
         if self.offset is not None:
-            logits = logits + self.offset
+            logits = logits + self.offset.to(logits)
+        weights = None if self.weights is None else self.weights.to(logits)
         found = functional.cross_entropy(
-            logits, target, weight=self.weights, label_smoothing=self.label_smoothing, reduction="none"
+            logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
         )
         if self.focal:
             chance = logits.softmax(1).gather(1, target[:, None])[:, 0]

@@ -82,6 +82,18 @@ def contradictions(params: Mapping[str, Any], given: Mapping[str, Any]) -> Itera
     yield from _of_inputs(params)
     yield from _of_sequences(params, encoders)
     yield from _of_answers(params["model"])
+    yield from _of_dialogues(params)
+
+
+def _of_dialogues(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Earlier turns and how many of them are kept."""
+    history, turns = params["data"]["columns"]["history"], params["text"]["turns"]
+    if history is not None and turns is None and params["model"]["text"] != "none":
+        words = "needs text.turns: without it a dialogue that is too long loses its end, the question"
+        yield ("data", "columns", "history"), f"data.columns.history: {_shown(history)} {words}"
+    if history is None and turns is not None:
+        words = "has no earlier turns to keep: set data.columns.history, or text.turns to null"
+        yield ("text", "turns"), f"text.turns: {turns} {words}"
 
 
 def _of_answers(model: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -148,10 +160,6 @@ def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
             yield (modality, "pretrained"), f"{words} or model.{modality} to pretrained"
     if params["text"]["pretrained"] is not None and params["text"]["max_tokens"] < 3:
         yield ("text", "max_tokens"), "text.max_tokens: must be 3 at least, the marks around a text are two"
-    has_history = params["data"]["columns"]["history"] and params["model"]["text"] != "none"
-    if has_history and params["text"]["turns"] is None:
-        words = "text.turns: must say how many turns of data.columns.history are kept, set it to a number"
-        yield ("text", "turns"), words
     kind = params["audio"]["kind"]
     for key in UNCHANGED.get(kind, ()) if params["model"]["audio"] in ("cnn", "crnn") else ():
         if params["augment"][key]:

@@ -17,13 +17,11 @@ from torch import Tensor
 from mmpipe import batches
 from mmpipe.model.fusions.opinions import Stacking
 from mmpipe.model.network import Network
+from mmpipe.tasks.task import Loss
 
 BATCH = 256
 PULL = 0.01
 """Weight of the squared distance from the plain mean, which few samples are not to leave far behind."""
-
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Opinions(NamedTuple):
@@ -74,7 +72,8 @@ def fit(fusion: Stacking, found: Opinions, target: Tensor, *, each: Loss) -> dic
     """Fit the combiner: the least loss over all subsets of modalities, all together the most.
 
     Returns the mean loss with all modalities, before (of their mean) and after: the second is measured on
-    what it was fitted on. `target`: (N, …); `each`: of the task, (N, K) and targets → (N,).
+    what it was fitted on. `target`: (N, …). `each`: the loss that the opinions were trained by, as far as it
+    counts rare classes for more: fitted by another, the bias would put their rarity back.
     """
     target = target.cpu()
     fitted = Stacking(fusion.modalities, target_width(found)).double()

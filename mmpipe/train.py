@@ -43,6 +43,12 @@ class Settings:
     sampling: str = "natural"
     goal: objective.Settings = field(default_factory=objective.Settings)
 
+    @property
+    def wishes(self) -> Wishes:
+        """What of it the task's loss takes."""
+        rare = {"focal": self.goal.focal, "logit_adjustment": self.goal.logit_adjustment}
+        return Wishes(self.class_weights, self.label_smoothing, self.regression, **rare)
+
 
 @dataclass
 class Progress:
@@ -124,14 +130,7 @@ class _Training:
         self.progress = Progress()
         self.best = _clone(network)
         self.targets = data[0].target.cpu().numpy()
-        wishes = Wishes(
-            settings.class_weights,
-            settings.label_smoothing,
-            settings.regression,
-            focal=settings.goal.focal,
-            logit_adjustment=settings.goal.logit_adjustment,
-        )
-        self.rule = network.task.rule(self.train.target, wishes, outputs=network.outputs)
+        self.rule = network.task.rule(self.train.target, settings.wishes, outputs=network.outputs)
 
     @property
     def model(self) -> Network:

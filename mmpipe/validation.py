@@ -9,7 +9,7 @@ from torch import Tensor
 from mmpipe import batches
 from mmpipe.model.network import Network
 from mmpipe.runtime import Runtime
-from mmpipe.tasks.task import Held, Output, Task, joined
+from mmpipe.tasks.task import Held, Loss, Output, Task, joined
 
 BATCH = 256
 TRUST = (0.05, 3.0)
@@ -39,8 +39,10 @@ def measure(task: Task, held: Held) -> dict[str, float]:
     return task.validate(held)
 
 
-def fit_trust(network: Network, data: batches.Dataset, machine: Runtime) -> None:
+def fit_trust(network: Network, data: batches.Dataset, machine: Runtime, *, each: Loss) -> None:
     """Set how much each modality counts beside others: the least loss on held-out `data`.
+
+    `each`: that of training, as far as it counts rare classes for more.
 
     A weak modality that is sure of what it learnt by heart would outvote the others. Every subset of two or
     more modalities has a say, all of them together the most; a weak pull to 1 keeps few samples from deciding
@@ -66,7 +68,7 @@ def fit_trust(network: Network, data: batches.Dataset, machine: Runtime) -> None
             for z, part in zip(pooled, parts, strict=True):
                 present = {m: part.present[m] & (m in subset) for m in names}
                 logits = network.decode(z, present).logits
-                total = total + share * network.task.each(logits, part.target).sum()
+                total = total + share * each(logits, part.target).sum()
         total.backward(inputs=[logs])  # type: ignore[no-untyped-call]
         return total
 

@@ -6,7 +6,7 @@ import pytest
 import tiny_weights
 import torch
 
-from mmpipe import batches, params
+from mmpipe import batches, params, sense
 from mmpipe.features import embedding
 from mmpipe.model import checkpoint, configuration, pretrained
 from mmpipe.model.encoders import ENCODERS, Normalize, TextTransformer
@@ -185,28 +185,81 @@ def test_any_combination_saved_and_loaded_gives_the_same_outputs(tmp_path, audio
         assert bundle.dataset(["x"], {m: raw}).columns[m].values.numpy() == pytest.approx(vector)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("task", ["classify", "multilabel", "regress"])
-@pytest.mark.parametrize(("modality", "name"), ALL)
-def test_any_encoder_goes_with_any_fusion_and_task(fusion, task, modality, name):
+DECODED = {
+    "classify": (2, {"labels": ["no", "yes"]}),
+    "multilabel": (2, {"labels": ["no", "yes"], "decoding": {"thresholds": [0.5, 0.25]}}),
+    "regress": (1, {"decoding": {"mean": 2.0, "deviation": 3.0}}),
+    "retrieve": (DIM, {"decoding": {"modalities": ["audio", "image", "text"], "width": DIM}}),
+    "answer": (4, {"decoding": {"units": {"texts": [" low", " high", " voice"], "merges": []}}}),
+}
+"""Task → the width of its outputs, and what a bundle says of decoding them."""
+FUSED = [*product(("classify", "multilabel", "regress"), FUSIONS)]
+OTHERS = [("retrieve", "concat"), *(("answer", name) for name in FUSIONS if name not in sense.OPINIONS)]
+
+
+def all_three(modality, name, task, fusion):
+    """A network with this encoder beside two others, what it was built of, and the names of its encoders."""
     names = {"audio": "cnn", "image": "cnn", "text": "gru", modality: name}
-    model = build_model(
-        **{"modalities": ["audio", "image", "text"], "classes": 2, "dim": DIM, "dropout": 0.1},
-        **{"n_mels": N_MELS, "vocab_size": VOCAB, "fusion": fusion, "task": task, "heads": 3, "rank": 2},
-        **names,
-        backbones={m: BACKBONES[m] for m, one in names.items() if one in ("vector", "pretrained")},
-    )
-    samples = data(**names)
-    model.fit_statistics(samples)
+    architecture = {"modalities": ["audio", "image", "text"], "classes": DECODED[task][0], "dim": DIM}
+    architecture |= {"n_mels": N_MELS, "vocab_size": VOCAB, "fusion": fusion, "task": task, "dropout": 0.1}
+    architecture |= {"attention": {"heads": 3}, "lowrank": {"rank": 2}}.get(fusion, {})
+    if task == "answer":
+        architecture["writer"] = {"tokens": 3, "layers": 1, "heads": 2, "search": "greedy"}
+    learned = [m for m, one in names.items() if one in ("vector", "pretrained")]
+    architecture |= names | {"backbones": {m: BACKBONES[m] for m in learned}}
+    torch.manual_seed(0)
+    model = build_model(**architecture)
+    model.fit_statistics(data(**names))
+    return trained(model), architecture, names
+
+
+def again(folder, model, architecture):
+    """The same network, saved and loaded."""
+    names = {m: architecture[m] for m in model.modalities}
+    frozen = {m: pretrained.build(BACKBONES[m]) for m, name in names.items() if name == "vector"}
+    shapes = {"audio": [-1] if names["audio"] == "vector" else [-1, N_MELS], "image": [16, 16, 3]}
+    config = {
+        **{"labels": [], "temperature": 1.0, **DECODED[architecture["task"]][1]},
+        "preprocessing": {m: {} for m in names},
+        "features": {m: {"shape": shapes.get(m, [-1])} for m in names},
+    }
+    given = {"config": config, "architecture": architecture, "metrics": {}, "tokenizer": "{}"}
+    checkpoint.save_bundle(folder, model, **given, backbones=frozen)
+    return checkpoint.load_bundle(folder).model
+
+
+@pytest.mark.parametrize(("task", "fusion"), FUSED)
+@pytest.mark.parametrize(("modality", "name"), ALL)
+def test_any_encoder_goes_with_any_fusion_and_task(tmp_path, task, fusion, modality, name):
+    model, architecture, names = all_three(modality, name, task, fusion)
+    loaded = again(tmp_path / "b", model, architecture)
+    batch = data(**names).batch(np.arange(4))
+    absent = {m: marks & (m != modality) for m, marks in batch.present.items()}
     with torch.inference_mode():
-        batch = samples.batch(np.arange(4))
-        found = trained(model)(batch).logits
-        absent = {m: marks & (m != modality) for m, marks in batch.present.items()}
-        hidden = model(batch, absent).logits
+        found, hidden = (model(batch, shown).logits for shown in (None, absent))
+        assert torch.equal(loaded(batch).logits, found)
+        assert torch.equal(loaded(batch, absent).logits, hidden)
     assert found.shape == (4, model.outputs) and found.isfinite().all() and hidden.isfinite().all()
     has = batch.present[modality]
     assert not torch.isclose(found[has], hidden[has], atol=1e-6).all(1).any()
     torch.testing.assert_close(found[~has], hidden[~has])
+
+
+@pytest.mark.parametrize(("task", "fusion"), OTHERS)
+@pytest.mark.parametrize(("modality", "name"), ALL)
+def test_any_encoder_goes_with_answers_in_words_and_with_search(tmp_path, task, fusion, modality, name):
+    """Of a text that is written, what its units are worth where it is told what comes before."""
+    model, architecture, names = all_three(modality, name, task, fusion)
+    loaded = again(tmp_path / "b", model, architecture)
+    batch = data(**names).batch(np.arange(4))
+    said = torch.tensor([[1, 3, -1], [2, 3, 3], [2, -1, -1], [3, 1, -1]]) if task == "answer" else None
+    with torch.inference_mode():
+        for target in {None, said}:
+            found, other = (
+                net.decode(net.encode(batch), batch.present, target).logits for net in (model, loaded)
+            )
+            assert torch.equal(found, other) and found.isfinite().all()
+            assert len(found.flatten(1).unique(dim=0)) > 1 or target is None
 
 
 def test_attention_takes_a_text_without_known_words_for_absent():

@@ -21,18 +21,18 @@ def rule(counts=COUNTS, **given):
 
 def test_without_anything_it_is_the_cross_entropy():
     assert rule() == Rule()
-    assert Rule().cross_entropy(LOGITS, TARGET).tolist() == pytest.approx([math.log(4 / 3), math.log(4)])
+    assert Rule().each(LOGITS, TARGET).tolist() == pytest.approx([math.log(4 / 3), math.log(4)])
 
 
 def test_focal_loss_by_hand():
     """Chances 3/4 and 1/4: the loss times (1/4)² and (3/4)²."""
-    found = rule(focal=2.0).cross_entropy(LOGITS, TARGET)
+    found = rule(focal=2.0).each(LOGITS, TARGET)
     assert found.tolist() == pytest.approx([math.log(4 / 3) / 16, math.log(4) * 9 / 16])
 
 
 def test_focal_loss_has_a_gradient_where_the_chance_is_one():
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
-    Rule(focal=0.5).cross_entropy(logits, torch.tensor([0])).sum().backward()
+    Rule(focal=0.5).each(logits, torch.tensor([0])).sum().backward()
     assert logits.grad.isfinite().all()
 
 
@@ -40,9 +40,9 @@ def test_logit_adjustment_by_hand():
     """Of 3 and 1 samples: log 3 - log 1 between the logits is what the frequencies alone say."""
     counts = torch.tensor([3, 1])
     even = torch.zeros(2, 2)
-    found = rule(counts, logit_adjustment=1.0).cross_entropy(even, TARGET)
+    found = rule(counts, logit_adjustment=1.0).each(even, TARGET)
     assert found.tolist() == pytest.approx([math.log(4 / 3), math.log(4)])
-    found = rule(counts, logit_adjustment=2.0).cross_entropy(even, TARGET)
+    found = rule(counts, logit_adjustment=2.0).each(even, TARGET)
     assert found.tolist() == pytest.approx([math.log(10 / 9), math.log(10)])
 
 
@@ -59,7 +59,7 @@ def test_class_weights_are_one_on_average_over_the_samples_and_rarer_weighs_more
 def test_a_class_without_a_sample_breaks_nothing():
     counts = torch.tensor([4, 0])
     for given in ({"class_weights": "inverse"}, {"logit_adjustment": 1.0}):
-        assert rule(counts, **given).cross_entropy(LOGITS, TARGET).isfinite().all()
+        assert rule(counts, **given).each(LOGITS, TARGET).isfinite().all()
 
 
 def describe(**given):

@@ -78,10 +78,6 @@ def refusal(written, text):
             "image: {pretrained: hub:a/b@main}\n",
             "hub:OWNER/NAME@COMMIT with all 40 digits, not 'hub:a/b@main'",
         ),
-        (
-            "data: {columns: {history: before}}\ntext:\n  max_tokens: 99\n",
-            "2:1 text.turns: must say how many turns of data.columns.history are kept",
-        ),
         ("image: {pretrained: /w}\n", "not '/w'"),
         ("image: {pretrained: 'package:a/b'}\n", "not 'package:a/b'"),
         ("image: {pretrained: ''}\n", "not ''"),

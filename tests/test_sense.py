@@ -63,6 +63,15 @@ def refusal(folder, text):
             "2:25 model.fusion: gated makes no sense with model.task: retrieve, set it to concat",
         ),
         (
+            "data:\n  columns: {history: before}\n",
+            "2:13 data.columns.history: before needs text.turns: without it a dialogue that is too long "
+            "loses its end, the question",
+        ),
+        (
+            "text: {turns: 3}\n",
+            "1:8 text.turns: 3 has no earlier turns to keep: set data.columns.history, or text.turns to null",
+        ),
+        (
             "train: {regression: mse}\n",
             "1:9 train.regression: mse makes no sense with model.task: classify, set it to huber",
         ),
@@ -166,6 +175,11 @@ def test_what_the_file_does_not_name_is_no_contradiction(tmp_path):
     """The default label smoothing is for labels; a task without labels takes no notice."""
     (tmp_path / "params.yaml").write_text("data: {target: number}\nmodel: {task: regress}\n")
     assert params.load(tmp_path / "params.yaml").model.task == "regress"
+
+
+def test_earlier_turns_and_how_many_of_them_are_kept_go_together(tmp_path):
+    (tmp_path / "params.yaml").write_text("data: {columns: {history: before}}\ntext: {turns: 0}\n")
+    assert params.load(tmp_path / "params.yaml").text.turns == 0
 
 
 def test_params_and_tasks_are_the_same():

@@ -253,7 +253,7 @@ def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
     with torch.no_grad():
         network.head.single["audio"].weight.mul_(-40)
     machine = runtime.select(precision="fp32", threads=1)
-    validation.fit_trust(network, data[1], machine)
+    validation.fit_trust(network, data[1], machine, each=network.task.each)
     trust = dict(zip(network.modalities, network.trust.tolist(), strict=True))
     assert trust["audio"] < 0.3 < max(trust.values())
     assert (
@@ -264,7 +264,8 @@ def test_trust_is_taken_from_a_modality_that_is_sure_and_wrong(data, tmp_path):
 @pytest.mark.parametrize("fusion", ["average", "weighted", "stacking"])
 def test_opinions_are_joined_without_trust(data, tmp_path, fusion):
     _, _, network = fit(data, replace(SETTINGS, epochs=1), States(tmp_path, "k"), fusion=fusion)
-    validation.fit_trust(network, data[1], runtime.select(precision="fp32", threads=1))
+    machine = runtime.select(precision="fp32", threads=1)
+    validation.fit_trust(network, data[1], machine, each=network.task.each)
     assert network.trust.tolist() == [1, 1, 1]
 
 
@@ -343,7 +344,7 @@ def test_what_a_task_is_judged_by_has_no_part_in_its_training(data, tmp_path, mo
     assert same(whole, network.state_dict())
     assert network.task.chooses in progress.history[0]
     machine = runtime.select(precision="fp32", threads=1)
-    validation.fit_trust(network, data[1], machine)
+    validation.fit_trust(network, data[1], machine, each=network.task.each)
     decoding = network.task.fit(validation.score(network, data[1], machine), coding, Writing())
     assert network.task.contradiction(decoding, outputs=width) == ""
     nobody = validation.score(network, batches.load(FEATURES, paths.SPLITS, "nothing"), machine)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import tiny
 import torch
 
-from mmpipe import paths, schema, tables, train
+from mmpipe import paths, schema, stacking, tables, train, validation
 from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.fusions.opinions import Stacking
@@ -137,6 +138,23 @@ def test_the_metrics_say_what_rare_classes_get(tmp_path, monkeypatch):
     assert [row["label"] for row in rows] == tiny.LABELS
     assert sum(row["train"] for row in rows) == 36
     assert [row["counted_share"] for row in rows] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "fusion"), [(stacking, "fit", "stacking"), (validation, "fit_trust", "concat")]
+)
+def test_opinions_are_joined_by_the_loss_that_counts_rare_classes_as_training_does(
+    tmp_path, monkeypatch, module, name, fusion
+):
+    given, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *some, each: (given.append(each), real(*some, each=each))[1])
+    sections = {"model": {"fusion": fusion}, "objective": {"logit_adjustment": 2.0}}
+    monkeypatch.chdir(workspace(tmp_path / "w", train={"epochs": 1, "stacking_folds": 2}, **sections))
+    train_stage.main()
+    shares = [row["share"] for row in json.loads((paths.METRICS / "train.json").read_text())["classes"]]
+    wanted = [-2 * math.log(share) + math.log(sum(one**2 for one in shares)) for share in shares]
+    assert len(given) == 1
+    assert given[0](torch.zeros(2, 2), torch.tensor([0, 1])).tolist() == pytest.approx(wanted, abs=1e-4)
 
 
 def test_encoders_of_modalities_that_no_train_sample_has_are_told(tmp_path, monkeypatch):

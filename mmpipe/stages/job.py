@@ -23,6 +23,7 @@ from mmpipe.model.network import Network, build_model
 from mmpipe.params import Params
 from mmpipe.resume import States
 from mmpipe.stages import backbones
+from mmpipe.tasks.task import Loss
 
 Data = tuple[batches.Dataset, batches.Dataset]
 """Train and validation."""
@@ -39,6 +40,12 @@ class Job:
     machine: runtime.Runtime
     states: States
 
+    @property
+    def settings(self) -> train.Settings:
+        """Of the loop."""
+        loop = self.params.train.model_dump(exclude=ELSEWHERE)
+        return train.Settings(**loop, goal=objective.Settings(**self.params.objective.model_dump()))
+
     def network(self, data: batches.Dataset, *more: int) -> Network:
         """Fresh but for pretrained weights, knowing the statistics of `data`. `more`: of its seed."""
         runtime.seed_all(self.params.train.seed, *more)
@@ -51,16 +58,21 @@ class Job:
         self, network: Network, data: Data, states: States, on_epoch: Callable[[train.Row], None]
     ) -> train.Progress:
         """Train `network` as the parameters say."""
-        loop = self.params.train.model_dump(exclude=ELSEWHERE)
         return train.fit(
             network,
             data,
-            train.Settings(**loop, goal=objective.Settings(**self.params.objective.model_dump())),
+            self.settings,
             augmentation=augment.Settings(**self.params.augment.model_dump()),
             machine=self.machine,
             states=states,
             on_epoch=on_epoch,
         )
+
+    def loss(self, network: Network, data: batches.Dataset) -> Loss:
+        """By which opinions of held-out samples are joined: rare classes count as in training on `data`."""
+        wishes = self.settings.wishes.corrections(balanced=self.settings.sampling == "balanced")
+        each: Loss = network.task.rule(data.target, wishes, outputs=network.outputs).each
+        return each
 
     def folds(self, data: batches.Dataset, kind: str) -> list[int]:
         """Which fold each train sample is of, by the groups and targets of the split. `kind`: of targets.
@@ -85,4 +97,4 @@ class Job:
 
         assert isinstance(network.fusion, Stacking)
         found = stacking.out_of_fold(data[0], folds, train_on)
-        return stacking.fit(network.fusion, found, data[0].target, each=network.task.each)
+        return stacking.fit(network.fusion, found, data[0].target, each=self.loss(network, data[0]))

@@ -203,7 +203,8 @@ def _validate(
     if facts := network.fusion.facts():
         metrics["fusion"] = facts
     machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
-    validation.fit_trust(network, val, machine)
+    if network.task.fuses:
+        validation.fit_trust(network, val, machine, each=job.loss(network, train_set))
     held = validation.score(network, val, machine)
     if job.params.model.text == "words":
         held = held._replace(words=text.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text()))

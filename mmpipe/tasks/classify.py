@@ -107,7 +107,7 @@ class Classification:
         self, output: Output, target: Tensor, present: Mapping[str, Tensor], rule: Rule
     ) -> dict[str, Tensor]:
         """Cross-entropies."""
-        return own_losses(output, present, lambda logits: rule.cross_entropy(logits, target))
+        return own_losses(output, present, lambda logits: rule.each(logits, target))
 
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy."""

@@ -44,8 +44,9 @@ class Rule:
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
         """(B, K), (B, K) → (B,): the mean binary cross-entropy of a sample's labels."""
         soft = target * (1 - self.smoothing) + self.smoothing / 2
+        positive = None if self.positive is None else self.positive.to(logits)
         return functional.binary_cross_entropy_with_logits(
-            logits, soft, pos_weight=self.positive, reduction="none"
+            logits, soft, pos_weight=positive, reduction="none"
         ).mean(1)
 
 

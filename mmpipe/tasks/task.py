@@ -24,6 +24,8 @@ from mmpipe.targets import Coding
 from mmpipe.verdict import Rules
 
 Numbers = dict[str, Any]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(N, K) and targets (N, …) → (N,): of each sample."""
 
 
 class Output(NamedTuple):
@@ -58,6 +60,11 @@ class Wishes:
     regression: str = "huber"
     focal: float = 0.0
     logit_adjustment: float = 0.0
+
+    def corrections(self, *, balanced: bool) -> "Wishes":
+        """Those about rare classes, for a loss of samples as they come: a balanced order becomes weights."""
+        weights = "inverse" if balanced else self.class_weights
+        return Wishes(weights, focal=self.focal, logit_adjustment=self.logit_adjustment)
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,10 @@ class Task(Protocol):
         """
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Any:
-        """What the loss takes from the train split: class weights, say."""
+        """What the loss takes from the train split: class weights, say.
+
+        Of a task that fuses, its `each`, (N, K) and targets → (N,), is the loss of each sample.
+        """
 
     def losses(
         self, output: Output, target: Tensor, present: Mapping[str, Tensor], rule: Any
@@ -150,7 +160,7 @@ class Task(Protocol):
         """Scalars: `task`, and each modality's own by its name, where it has one."""
 
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(N,): the loss of each sample, by which trust is fitted; only of a task that fuses."""
+        """(N,): the loss of each sample, all classes counting alike; only of a task that fuses."""
 
     def validate(self, held: Held) -> dict[str, float]:
         """Figures of a validation split, named `val_…`."""
