@@ -1,9 +1,11 @@
 """What a pretrained backbone is, read from the files of its weights: JSON that a bundle can hold
 
-`kind`: `efficientnet_lite0` or `transformers`. `modality`. `width`: size C of its vectors.
-Of images: `mean` and `deviation`, three numbers each in 0 … 255. Of texts: `pooling` (`mean` or `cls`) and
-`unit`, whether vectors are scaled to length 1. Of audio: `sample_rate`, and `standardize`, whether each
-recording is brought to mean 0 and deviation 1. Of transformers: `config`, as Transformers names its keys.
+`kind`: `efficientnet_lite0`, `timm` or `transformers`. `modality`. `width`: of its vectors, `sequence_width`
+of the steps of its sequence where that is another; `model.width` measures both.
+Of images: `mean` and `deviation`, three numbers each in 0 … 255, and `flip`, whether blue comes first. Of
+texts: `pooling` (`mean` or `cls`) and `unit`, whether vectors are scaled to length 1. Of audio:
+`sample_rate`, and `standardize`, whether each recording is brought to mean 0 and deviation 1. Of timm and
+transformers: `config`, as these name its keys.
 """
 
 from typing import Any
@@ -19,56 +21,89 @@ LEFT_OUT = frozenset(
 """Of config.json: code of strangers, or what says nothing of the network in float32."""
 STEP = 16
 """Texts are padded to a multiple of this at the most."""
-WIDTHS = ("hidden_size", "d_model", "dim", "hidden_sizes")
+IMAGENET = [255 * share for share in (0.485, 0.456, 0.406)], [255 * share for share in (0.229, 0.224, 0.225)]
+"""Mean and deviation of its pictures: what timm takes where a folder does not say."""
+PROCESSOR = "preprocessor_config.json"
+POSITIONS = ("max_position_embeddings", "n_positions")
+OTHER = "name weights of a model that docs/pretrained.md lists"
 Tree = dict[str, Any]
 
 
 def of(modality: str, weights: Weights) -> Tree:
-    """The blueprint. Raises InvalidError `weights-format` for weights that no backbone here can read."""
+    """The blueprint but for its widths. Raises InvalidError `weights-format` for what cannot be read here."""
     config = weights.json(CONFIG)
     if modality == "image" and (weights.pickled or config.get("architecture") in LITE):
         return _lite(config)
-    if "architecture" in config and "model_type" not in config:
-        what = (
-            f"is timm's {config['architecture']}; of timm's models, {' and '.join(sorted(LITE))} can be read"
-        )
-        raise InvalidError("weights-format", what, where=weights.source)
+    if "architecture" in config and config.get("model_type", "timm_wrapper") == "timm_wrapper":
+        return _timm(modality, config, weights)
     if "model_type" not in config:
-        what = f"has no {CONFIG} that names a model_type"
+        what = f"has no {CONFIG} that names a model_type or, of timm, an architecture"
         raise InvalidError("weights-format", what, where=weights.source)
     if config.get("is_encoder_decoder"):
         what = f"is a {config['model_type']} of encoder and decoder; only encoders can be read"
-        raise InvalidError("weights-format", what, where=weights.source)
-    kept = {key: value for key, value in config.items() if key not in LEFT_OUT}
-    made = {"kind": "transformers", "modality": modality, "width": _width(config, weights), "config": kept}
+        raise InvalidError("weights-format", what, where=weights.source, fix=OTHER)
+    tower = _tower(modality, config)
+    kept = {key: value for key, value in tower.items() if key not in LEFT_OUT}
+    made = {"kind": "transformers", "modality": modality, "config": kept}
     return made | {"audio": _audio, "image": _image, "text": _text}[modality](weights)
+
+
+def _tower(modality: str, config: Tree) -> Tree:
+    """Of a model of pictures and texts (CLIP, SigLIP, …) the part for one, as Transformers names it."""
+    name = {"image": "vision", "text": "text"}.get(modality, "audio")
+    part = config.get(f"{name}_config")
+    if not isinstance(part, dict):
+        return config
+    return {"model_type": f"{config['model_type']}_{name}_model", **part}
 
 
 def _lite(config: Tree) -> Tree:
     """TensorFlow's release takes (x - 127) / 128; a timm folder says what its weights take."""
-    told = config.get("pretrained_cfg", {})
-    mean = [255 * share for share in told["mean"]] if "mean" in told else [127.0] * 3
-    deviation = [255 * share for share in told["std"]] if "std" in told else [128.0] * 3
-    made: Tree = {"kind": "efficientnet_lite0", "modality": "image", "width": 1280}
-    return made | {"mean": mean, "deviation": deviation}
+    made: Tree = {"kind": "efficientnet_lite0", "modality": "image"}
+    return made | _scale(config.get("pretrained_cfg") or {}, ([127.0] * 3, [128.0] * 3))
 
 
-def _width(config: Tree, weights: Weights) -> int:
-    for name in WIDTHS:
-        if name in config:
-            value = config[name]
-            return int(value[-1] if isinstance(value, list) else value)
-    what = f"has none of {', '.join(WIDTHS)} in its {CONFIG}"
-    raise InvalidError("weights-format", what, where=weights.source)
+def _timm(modality: str, config: Tree, weights: Weights) -> Tree:
+    """Old folders have one level of keys, new ones what was trained under `pretrained_cfg`."""
+    if modality != "image":
+        what = f"is timm's {config['architecture']}, a network of pictures"
+        raise InvalidError("weights-format", what, where=weights.source, fix=OTHER)
+    told, own = config.get("pretrained_cfg") or config, config.get("model_args") or {}
+    channels = own.get("in_chans") or (told.get("input_size") or [3])[0]
+    if channels != 3:
+        what = f"is of pictures with {channels} channels, only those with 3 can be read"
+        raise InvalidError("weights-format", what, where=weights.source, fix=OTHER)
+    shape = {key: told[key] for key in ("fixed_input_size", "input_size") if key in told}
+    kept = {"architecture": config["architecture"], "model_args": own, "pretrained_cfg": shape}
+    return {"kind": "timm", "modality": "image", "config": kept} | _scale(told, IMAGENET)
+
+
+def _scale(told: Tree, usual: tuple[list[float], list[float]]) -> Tree:
+    """As timm tells it, in 0 … 1, or as is usual, in 0 … 255."""
+    mean = [255 * share for share in told["mean"]] if "mean" in told else usual[0]
+    deviation = [255 * share for share in told["std"]] if "std" in told else usual[1]
+    return {"mean": mean, "deviation": deviation}
 
 
 def _image(weights: Weights) -> Tree:
-    told = _needed(weights, "preprocessor_config.json", ("image_mean", "image_std"))
+    """As Transformers' image processor scales: that of MobileViT to 0 … 1 only, in blue, green, red."""
+    told: Tree = weights.json(PROCESSOR)
+    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type"))
     scale = 1 / told.get("rescale_factor", 1 / 255)
-    return {
-        "mean": [scale * share for share in told["image_mean"]],
-        "deviation": [scale * share for share in told["image_std"]],
-    }
+    if kind.startswith("MobileViT"):
+        made: Tree = {"mean": [0.0] * 3, "deviation": [scale] * 3}
+        return made | ({"flip": True} if told.get("do_flip_channel_order", True) else {})
+    if not told.get("do_normalize", True):
+        mean, deviation = [0.0] * 3, [1.0] * 3
+    else:
+        told = _needed(weights, PROCESSOR, ("image_mean", "image_std"))
+        mean, deviation = told["image_mean"], told["image_std"]
+    efficientnet = kind.startswith("EfficientNet")  # which is divided twice, as it was trained
+    if efficientnet and told.get("rescale_offset", False):
+        mean = [share + 1 for share in mean]
+    if efficientnet and told.get("include_top", True):
+        deviation = [share * told["image_std"][place] for place, share in enumerate(deviation)]
+    return {"mean": [scale * share for share in mean], "deviation": [scale * share for share in deviation]}
 
 
 def _text(weights: Weights) -> Tree:
@@ -80,7 +115,7 @@ def _text(weights: Weights) -> Tree:
 
 def _audio(weights: Weights) -> Tree:
     """Of those that read the wave itself."""
-    told = _needed(weights, "preprocessor_config.json", ("sampling_rate",))
+    told = _needed(weights, PROCESSOR, ("sampling_rate",))
     if (kind := told.get("feature_extractor_type")) != "Wav2Vec2FeatureExtractor":
         what = f"takes what {kind} makes of a recording; only models that read the wave itself can be read"
         raise InvalidError("weights-format", what, where=weights.source)
@@ -106,9 +141,8 @@ def misfit(made: Tree, settings: Tree) -> tuple[str, int, str] | None:
             made["sample_rate"],
             f"is {settings['sample_rate']}, and the weights know another",
         )
-    if made["modality"] == "image" and isinstance(side := config.get("image_size"), int):
-        return ("size", side, "is another side than the weights know") if settings["size"] != side else None
-    if made["modality"] == "text" and isinstance(most := config.get("max_position_embeddings"), int):
+    most = next((config[name] for name in POSITIONS if name in config), None)
+    if made["modality"] == "text" and isinstance(most, int):
         if "roberta" in config["model_type"] or config["model_type"] == "camembert":
             most -= int(config.get("pad_token_id") or 0) + 1  # their positions begin behind the padding's
         most -= most % STEP
@@ -118,3 +152,11 @@ def misfit(made: Tree, settings: Tree) -> tuple[str, int, str] | None:
             else None
         )
     return None
+
+
+def side(made: Tree) -> int | None:
+    """Of the square pictures that the weights were trained on, px, where they say so."""
+    config = made.get("config", {})
+    size = config.get("pretrained_cfg", {}).get("input_size") or config.get("image_size")
+    last = size[-1] if isinstance(size, list) and size else size
+    return last if isinstance(last, int) else None

@@ -21,6 +21,7 @@ from mmpipe.features import embedding, image, text
 from mmpipe.features import extract as module
 from mmpipe.features.extract import extract
 from mmpipe.features.extractor import Extractor, Frozen
+from mmpipe.model import width
 
 COUNT = 24
 AUDIO = {
@@ -153,8 +154,8 @@ def frozen(name):
     """An extractor of vectors, by small weights in the workspace's folder of this name."""
     tiny_weights.lite(Path(name))
     found = weights.find(name)
-    made = Frozen(found.source, found.sha256, blueprint.of("image", found))
-    return Extractor("image", EXTRACTORS["image"].settings, made)
+    made = width.measured(blueprint.of("image", found), source=name, side=16)
+    return Extractor("image", EXTRACTORS["image"].settings, Frozen(found.source, found.sha256, made))
 
 
 @pytest.fixture
@@ -185,7 +186,8 @@ def test_vectors_of_a_frozen_backbone_are_a_feature_like_any_other(rows):
     assert facts["shape"] == [1280] and facts["base"] == {"dtype": "uint8", "shape": [16, 16, 3]}
     assert facts["weights_sha256"] == extractor.frozen.sha256 and facts["blueprint"]["width"] == 1280
     pixels = [image.extract(picture(number), size=16, mode="fast") for number in range(COUNT)]
-    want = embedding.vectors(embedding.backbone("image", "weights", extractor.frozen.sha256), pixels)
+    frozen_net = embedding.backbone(extractor.frozen.blueprint, "weights", extractor.frozen.sha256)
+    want = embedding.vectors(frozen_net, pixels)
     assert np.array_equal([np.frombuffer(value, np.float32) for value in made["value"].to_pylist()], want)
 
 

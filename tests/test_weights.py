@@ -125,8 +125,12 @@ def test_the_hub_is_not_asked_offline_and_what_is_here_already_is_used(tmp_path)
             {"config": {"model_type": "t5", "is_encoder_decoder": True}},
             "is a t5 of encoder and decoder",
         ),
-        ("text", {"config": {"model_type": "odd"}}, "has none of hidden_size, d_model"),
-        ("image", {"config": {"architecture": "resnet50"}}, "is timm's resnet50; of timm's models, effic"),
+        ("text", {"config": {"architecture": "resnet50"}}, "is timm's resnet50, a network of pictures"),
+        (
+            "image",
+            {"config": {"architecture": "resnet50", "pretrained_cfg": {"input_size": [1, 28, 28]}}},
+            "is of pictures with 1 channels",
+        ),
         ("image", {"config": {"model_type": "vit", "hidden_size": 4}}, "has no image_mean in preproc"),
         (
             "audio",
@@ -169,7 +173,6 @@ def test_the_blueprint_has_no_code_of_strangers_and_follows_the_notes(tmp_path):
     assert blueprint.of("text", weights.find("w", tmp_path)) == {
         "kind": "transformers",
         "modality": "text",
-        "width": 4,
         "config": {"model_type": "bert", "hidden_size": 4},
         "pooling": "cls",
         "unit": True,
@@ -183,9 +186,8 @@ def test_parameters_that_weights_cannot_work_with_are_told_with_the_value_that_t
     assert blueprint.misfit(bert, {"max_tokens": 513})[:2] == ("max_tokens", 512)
     roberta = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     assert blueprint.misfit({**bert, "config": roberta}, {"max_tokens": 513})[:2] == ("max_tokens", 512)
-    vit = {"modality": "image", "config": {"model_type": "vit", "image_size": 224}}
-    assert blueprint.misfit(vit, {"size": 64})[:2] == ("size", 224)
-    assert blueprint.misfit(vit, {"size": 224}) is None
+    gpt2 = {"model_type": "gpt2", "n_positions": 1024}
+    assert blueprint.misfit({**bert, "config": gpt2}, {"max_tokens": 1025})[:2] == ("max_tokens", 1024)
     assert blueprint.misfit({"modality": "image"}, {"size": 64}) is None
     wave = {"modality": "audio", "sample_rate": 16_000}
     assert blueprint.misfit(wave, {"sample_rate": 8_000})[:2] == ("sample_rate", 16_000)

@@ -69,6 +69,16 @@ def describe(folder: Path, **files) -> Path:
     return folder
 
 
+def load(modality: str, source: str, root: Path = Path(), side: int = 16):
+    """The backbone of a folder or package."""
+    from mmpipe import blueprint, weights
+    from mmpipe.model import pretrained, width
+
+    found = weights.find(source, root)
+    made = width.measured(blueprint.of(modality, found), source=source, side=side)
+    return pretrained.load(made, found)
+
+
 def publish(folder: Path, config, **files) -> Path:
     """A network of Transformers as its authors save it, with weights that are a function of the config."""
     import transformers

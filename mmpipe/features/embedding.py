@@ -4,8 +4,9 @@ A batch has one fixed shape: of one number of rows, the last repeated where samp
 a sample's own length asks. So a vector is a function of its sample alone, on one kind of CPU and one thread.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,14 +24,21 @@ ROWS = {"audio": 1, "image": 4, "text": 8}
 """In a batch; more are not faster on one thread."""
 
 
+def backbone(made: Mapping[str, Any], source: str, sha256: str) -> Backbone:
+    """The backbone of this blueprint, with weights that have this hash.
+
+    Raises VerificationError `weights-changed` for others.
+    """
+    return _backbone(json.dumps(made, sort_keys=True), source, sha256)
+
+
 @lru_cache(maxsize=3)
-def backbone(modality: str, source: str, sha256: str) -> Backbone:
-    """The backbone of weights that have this hash. Raises VerificationError `weights-changed` for others."""
+def _backbone(made: str, source: str, sha256: str) -> Backbone:
     found = weights.find(source)
     if found.sha256 != sha256:
         what = f"has sha256 {found.sha256[:12]}, {sha256[:12]} was asked for"
         raise VerificationError("weights-changed", what, where=source)
-    return pretrained.load(modality, found)
+    return pretrained.load(json.loads(made), found)
 
 
 def vectors(net: Backbone, arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:

@@ -86,7 +86,10 @@ class Extractor:
     def modules(self) -> list[str]:
         """Where the code starts that its features depend on."""
         names = [__name__, self.module.__name__]
-        return [*names, EMBEDDING, "mmpipe.model.auto"] if self.frozen else names
+        if self.frozen is None:
+            return names
+        own = ["mmpipe.model.timm_net"] if self.frozen.blueprint["kind"] == "timm" else ["mmpipe.model.auto"]
+        return [*names, EMBEDDING, *own]
 
     @property
     def depends_on(self) -> Any:
@@ -122,7 +125,7 @@ class Extractor:
     def _vectors(self, made: Sequence[Made], frozen: Frozen) -> list[Made]:
         """The embedding's module is named, not imported: only who uses it depends on it, and loads torch."""
         embedding = importlib.import_module(EMBEDDING)
-        net = embedding.backbone(self.modality, frozen.source, frozen.sha256)
+        net = embedding.backbone(frozen.blueprint, frozen.source, frozen.sha256)
         vectors = iter(embedding.vectors(net, [one for one in made if not isinstance(one, SampleError)]))
         return [one if isinstance(one, SampleError) else next(vectors) for one in made]
 

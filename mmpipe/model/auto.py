@@ -18,9 +18,12 @@ ATTENTION = "eager"
 
 def network(config: Mapping[str, Any]) -> nn.Module:
     """A network with weights of no meaning. Raises KeyError, TypeError or ValueError for what is none."""
-    kind: Any = transformers.AutoModel
-    net: nn.Module = kind.from_config(_config(config), attn_implementation=ATTENTION, trust_remote_code=False)
-    return net
+    told = _config(config)
+    kind: Any = _own(told)
+    if kind is not None:
+        return _module(kind._from_config(told, attn_implementation=ATTENTION))
+    kind = transformers.AutoModel
+    return _module(kind.from_config(told, attn_implementation=ATTENTION, trust_remote_code=False))
 
 
 def filled(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Module, list[str]]:
@@ -41,6 +44,17 @@ def filled(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Mo
             output_loading_info=True,
         )
     return net, sorted(name for name in report["missing_keys"] if "pooler" not in name)
+
+
+def _own(config: Any) -> Any:
+    """The class of a tower that AutoModel does not list, as SigLIP's for texts is; None of those it does."""
+    if type(config) in transformers.AutoModel._model_mapping:
+        return None
+    return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model", None)
+
+
+def _module(net: nn.Module) -> nn.Module:
+    return net
 
 
 def _config(config: Mapping[str, Any]) -> Any:

@@ -9,20 +9,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe import blueprint
 from mmpipe.errors import InvalidError, NotFoundError
 from mmpipe.model.efficientnet import EfficientNetLite0
 from mmpipe.model.parts import Encoded, all_steps, length_mask, mean_over
-from mmpipe.weights import Weights
+from mmpipe.weights import CONFIG, Weights
 
-AUTO = "mmpipe.model.auto"
-"""Named, not imported: it loads Transformers, and who has none of its networks does not depend on it."""
+LIBRARIES = {"transformers": ("mmpipe.model.auto", "Transformers"), "timm": ("mmpipe.model.timm_net", "timm")}
+"""Kind → the module that builds its networks, and the library: named, not imported, so that who has none of
+its networks does not depend on it."""
+WHOLE = "give the config.json and the safetensors of one and the same model"
 EPSILON = 1e-7
 """Added to a recording's variance, as Transformers' feature extractor does."""
 
 
 class Backbone(nn.Module):
-    """`net` between what its blueprint says of its input and how its output is pooled. `width`: C."""
+    """`net` between what its blueprint says of its input and how its output is pooled.
+
+    `width`: of the pooled vector; `sequence_width`: C, of a step.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -31,6 +35,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.made = dict(made)
         self.modality, self.width = str(made["modality"]), int(made["width"])
+        self.sequence_width = int(made.get("sequence_width", self.width))
         self.net = net
         for name in ("mean", "deviation"):
             value = torch.tensor(made.get(name, [0.0] * 3), dtype=torch.float32)
@@ -43,7 +48,11 @@ class Backbone(nn.Module):
         return encoded
 
     def _image(self, x: Tensor, _lengths: Tensor) -> Encoded:
+        x = x.flip(1) if self.made.get("flip") else x
         x = ((x.float() - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        if self.made["kind"] == "timm":
+            sequence, pooled = self.net(x)
+            return Encoded(sequence, pooled, all_steps(sequence))
         if self.made["kind"] == "efficientnet_lite0":
             maps = self.net(x)
         else:
@@ -84,12 +93,11 @@ def build(made: Mapping[str, Any]) -> Backbone:
         raise InvalidError("weights-format", what) from None
 
 
-def load(modality: str, weights: Weights) -> Backbone:
-    """The backbone of these weights, in evaluation mode and without gradients.
+def load(made: Mapping[str, Any], weights: Weights) -> Backbone:
+    """The backbone of a blueprint with these weights, in evaluation mode and without gradients.
 
-    Raises as `blueprint.of` and `build` do, and InvalidError `weights-format` where tensors are lacking.
+    Raises as `build` does, and InvalidError `weights-format` where tensors are lacking or of another shape.
     """
-    made = blueprint.of(modality, weights)
     net = _lite(weights) if made["kind"] == "efficientnet_lite0" else _from_files(made, weights)
     return Backbone(made, net).eval().requires_grad_(False)
 
@@ -111,29 +119,35 @@ def _lite(weights: Weights) -> nn.Module:
         net.load_state_dict(_tensors(weights))
     except RuntimeError as error:
         what = f"holds other tensors than its architecture ({str(error).splitlines()[1].strip()[:200]})"
-        raise InvalidError("weights-format", what, where=weights.source) from None
+        raise InvalidError("weights-format", what, where=weights.source, fix=WHOLE) from None
     return net
 
 
 def _net(made: Mapping[str, Any]) -> nn.Module:
     if made["kind"] == "efficientnet_lite0":
         return EfficientNetLite0()
-    net: nn.Module = _auto().network(made["config"])
+    net: nn.Module = _library(made).network(made["config"])
     return net
 
 
 def _from_files(made: Mapping[str, Any], weights: Weights) -> nn.Module:
-    net, lacking = _auto().filled(made["config"], _tensors(weights))
+    tensors = _tensors(weights)
+    try:
+        net, lacking = _library(made).filled(made["config"], tensors)
+    except RuntimeError as error:
+        what = f"holds other tensors than its {CONFIG} describes ({' '.join(str(error).split())[:200]})"
+        raise InvalidError("weights-format", what, where=weights.source, fix=WHOLE) from None
     if lacking:
         what = f"lacks {len(lacking)} of its tensors, {lacking[0]} first"
-        raise InvalidError("weights-format", what, where=weights.source)
+        raise InvalidError("weights-format", what, where=weights.source, fix=WHOLE)
     found: nn.Module = net
     return found
 
 
-def _auto() -> Any:
+def _library(made: Mapping[str, Any]) -> Any:
+    module, library = LIBRARIES[made["kind"]]
     try:
-        return importlib.import_module(AUTO)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        what = f"this model needs Transformers ({error.name} is not installed)"
+        what = f"this model needs {library} ({error.name} is not installed)"
         raise NotFoundError("library-missing", what, fix="pip install 'mmpipe[pretrained]'") from None

@@ -15,8 +15,9 @@ def start(network: Network, params: Any) -> None:
     """Give the encoders that are to go on from pretrained weights these weights."""
     for modality in network.modalities:
         if encoder(params, modality) == "pretrained":
-            loaded = pretrained.load(modality, weights.find(getattr(params, modality).pretrained))
             fresh: Any = network.encoders[modality]
+            found = weights.find(getattr(params, modality).pretrained)
+            loaded = pretrained.load(fresh.backbone.made, found)
             fresh.backbone.load_state_dict(loaded.state_dict())
 
 
@@ -26,7 +27,9 @@ def frozen(params: Any, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Bac
     Raises VerificationError `weights-changed` for others.
     """
     return {
-        modality: embedding.backbone(modality, getattr(params, modality).pretrained, told["weights_sha256"])
+        modality: embedding.backbone(
+            told["blueprint"], getattr(params, modality).pretrained, told["weights_sha256"]
+        )
         for modality, told in facts.items()
         if encoder(params, modality) == "vector"
     }

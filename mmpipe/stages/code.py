@@ -31,6 +31,8 @@ SECTIONS = {
 
 RUNS = {"bundle": "mmpipe.latency", "report": "mmpipe.saliency"}
 """Stage → what runs the network there, where params.yaml asks for it."""
+BACKBONES = ("mmpipe.model.auto", "mmpipe.model.timm_net")
+"""What pretrained networks are built by, with the versions of Transformers and timm."""
 LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
 JUDGES = {
@@ -90,10 +92,10 @@ def modules(stage: str, task: str, pretrained: Collection[str] = (), *, runs: bo
     name, _, modality = stage.partition("_")
     more = [f"mmpipe.features.{modality}"] if modality else []
     if modality in pretrained or (name == "train" and pretrained):
-        more += ["mmpipe.features.embedding", "mmpipe.model.auto"]
+        more += ["mmpipe.features.embedding", "mmpipe.model.width", *BACKBONES]
     if runs:
         more += [RUNS[name], f"mmpipe.tasks.{task}"]
-        more += ["mmpipe.model.auto"] if pretrained else []
+        more += BACKBONES if pretrained else []
     return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
 
 

@@ -1,5 +1,6 @@
 """What `params.yaml` says of pretrained weights, brought to the stages that use them."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from mmpipe.errors import InvalidError
 from mmpipe.features.extractor import Frozen
 
 Tree = dict[str, Any]
+WIDTH = "mmpipe.model.width"
 
 
 def settings(modality: str, section: Any) -> Tree:
@@ -62,9 +64,25 @@ def identities(params: Any, modalities: Iterable[str]) -> dict[str, dict[str, st
 
 
 def _blueprint(modality: str, section: Any, found: weights.Weights) -> Tree:
+    """Measured. What measures is named, not imported: who has no weights does not load torch for it."""
     made = blueprint.of(modality, found)
     if misfit := blueprint.misfit(made, section.model_dump()):
-        key, value, why = misfit
-        fix = f"set {modality}.{key}: {value} in params.yaml"
-        raise InvalidError("params", f"{modality}.{key} {why}", where=found.source, fix=fix)
-    return made
+        raise _unfit(modality, found.source, *misfit)
+    size, wanted = getattr(section, "size", 0), blueprint.side(made)
+    try:
+        return _measured(made, found.source, size)
+    except InvalidError:
+        if wanted in (None, size):
+            raise
+        _measured(made, found.source, wanted)
+    raise _unfit(modality, found.source, "size", wanted, "is another side than the weights know")
+
+
+def _measured(made: Tree, source: str, side: int) -> Tree:
+    found: Tree = importlib.import_module(WIDTH).measured(made, source=source, side=side)
+    return found
+
+
+def _unfit(modality: str, source: str, key: str, value: int | None, why: str) -> InvalidError:
+    fix = f"set {modality}.{key}: {value} in params.yaml"
+    return InvalidError("params", f"{modality}.{key} {why}", where=source, fix=fix)

@@ -35,7 +35,7 @@ class FineTuned(nn.Module):
         super().__init__()
         self.backbone = build(blueprint)
         self.project = Project(self.backbone.width, dim, dropout=dropout)
-        self.sequence_dim = self.backbone.width
+        self.sequence_dim = self.backbone.sequence_width
 
     def fit_statistics(self, train: Train, modality: str) -> None:
         """Nothing: the backbone was fitted to the scale that its blueprint names."""
