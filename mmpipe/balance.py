@@ -11,53 +11,75 @@ METHODS = {
     "logit_adjustment": "logit adjustment (τ = {}): learned as if all classes were equally frequent",
     "focal": "focal loss (γ = {}): samples of which the model is sure count less, whatever their class",
 }
+LABELS = {"class_weights": "class weights ({}): the positives of a label weigh as much as its negatives"}
+"""The same where a sample has any number of labels."""
 NONE = ("none", "natural", 0)
 
 
 @dataclass(frozen=True)
 class Balance:
-    """`rows`: a class each, the rarest in train first. `methods`: sentences. `rare`, `common`: mean recalls.
+    """`rows`: a class each, the rarest in train first. `methods`: sentences. `halves`: mean recalls.
 
-    Each of the two is of half of the classes, the one in the middle left out of both; None without classes.
+    `halves`: {name of a column: (rarer half, commoner half)}, the class in the middle left out of both; empty
+    without classes. `columns`: {name: what it is} of all recalls. `word`: classes or labels. `focal`: whether
+    a part of what was done has no offset.
     """
 
     rows: list[Row]
     methods: list[str]
     most: int
     least: int
-    rare: float | None
-    common: float | None
+    halves: dict[str, tuple[float, float]]
+    columns: dict[str, str]
+    word: str
+    focal: bool
 
 
-def describe(training: Sequence[Row], tested: Sequence[Row], params: Mapping[str, Any]) -> Balance | None:
-    """`training`: rows of `imbalance.describe`. `tested`: metrics by class. None where there is no training.
+COLUMNS = {
+    "recall": "recall",
+    "recall_uncorrected": "recall, correction taken out",
+    "recall_at_half": "recall at 50 %",
+    "recall_at_half_uncorrected": "recall at 50 %, correction taken out",
+}
+"""Keys of the metrics by class, where they have them, and their names."""
 
-    `params`: the sections `train` and `objective` that the model was trained with.
+
+def describe(
+    training: Sequence[Row], tested: Sequence[Row], params: Mapping[str, Any], *, kind: str = "label"
+) -> Balance | None:
+    """`training`: rows of `imbalance`. `tested`: metrics by class. None where there is no training.
+
+    `params`: the sections `train` and `objective` that the model was trained with. `kind`: of its targets.
     """
     if not training:
         return None
-    recall = {row["label"]: (row["recall"], row["support"]) for row in tested}
+    known = {row["label"]: row for row in tested}
+    columns = {key: name for key, name in COLUMNS.items() if all(key in row for row in tested)}
     rows = [
-        {**row, "recall": recall[row["label"]][0], "test": recall[row["label"]][1]}
+        {**row, **{key: known[row["label"]][key] for key in columns}, "test": known[row["label"]]["support"]}
         for row in sorted(training, key=lambda row: (row["train"], row["label"]))
-        if row["label"] in recall
+        if row["label"] in known
     ]
-    found = [row["recall"] for row in rows if row["test"]]
-    half = len(found) // 2
+    some = [row for row in rows if row["test"]]
+    half = len(some) // 2
     return Balance(
         rows=rows,
-        methods=_methods(params),
+        methods=_methods(params, METHODS if kind == "label" else LABELS),
         most=max(row["train"] for row in training),
         least=min(row["train"] for row in training),
-        rare=_mean(found[:half]),
-        common=_mean(found[len(found) - half :]),
+        halves={key: (_mean(some[:half], key), _mean(some[-half:], key)) for key in columns if half},
+        columns=columns,
+        word="classes" if kind == "label" else "labels",
+        focal=bool(params.get("objective", {}).get("focal")),
     )
 
 
-def _methods(params: Mapping[str, Any]) -> list[str]:
+def _methods(params: Mapping[str, Any], all_methods: Mapping[str, str]) -> list[str]:
     given = {**params.get("objective", {}), **params.get("train", {})}
-    return [words.format(given[key]) for key, words in METHODS.items() if given.get(key, "none") not in NONE]
+    return [
+        words.format(given[key]) for key, words in all_methods.items() if given.get(key, "none") not in NONE
+    ]
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(rows: Sequence[Row], key: str) -> float:
+    return float(sum(row[key] for row in rows) / len(rows))

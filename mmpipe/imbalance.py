@@ -79,8 +79,9 @@ def describe(
 ) -> list[dict[str, Any]]:
     """A row a class: its train samples, their share, and what the chosen method makes of it.
 
-    `counted_share`: its share of the loss after weights or sampling. `offset`: nats that logit adjustment
-    adds to its log-odds against the commonest class, beside a model that takes frequencies as they are.
+    `counted_share`: its share of the loss after weights or sampling. `offset`: nats that the method adds to
+    its log-odds against the commonest class, beside a model that takes frequencies as they are: by Bayes the
+    log of its weight, and a balanced order weighs by 1 / frequency. Of focal loss nothing is known.
     """
     n = counts.double().cpu()
     share = n / n.sum()
@@ -88,10 +89,36 @@ def describe(
     counted = share if weights is None else share * weights.double()
     if sampling == "balanced":
         counted = torch.full_like(share, 1 / len(share))
-    offset = logit_adjustment * (log_frequencies(n).max() - log_frequencies(n))
-    names, values = ("share", "counted_share", "offset"), (share, counted / counted.sum(), offset)
-    table = [dict(zip(names, row, strict=True)) for row in torch.stack(values, 1).tolist()]
+    added = -logit_adjustment * log_frequencies(n)
+    if sampling == "balanced" or weights is not None:
+        added = added - log_frequencies(n) if weights is None else added + weights.double().log()
+    return _rows(labels, n, share, counted / counted.sum(), added - added.min())
+
+
+def describe_labels(target: Tensor, labels: list[str], *, class_weights: str) -> list[dict[str, Any]]:
+    """The same of labels of which a sample has any number. `target`: (N, K) of 0 and 1.
+
+    `counted_share`: the positives' share of a label's loss. `offset`: nats that weights add to its log-odds.
+    """
+    n = target.double().cpu().sum(0)
+    share = n / len(target)
+    weights = positive_weights(target.cpu()).double() if class_weights == "inverse" else torch.ones_like(n)
+    counted = share * weights / (share * weights + 1 - share)
+    return _rows(labels, n, share, counted, weights.log())
+
+
+def positive_weights(target: Tensor) -> Tensor:
+    """(N, K) → (K,): by which a label's positives weigh as much as its negatives."""
+    positives = target.sum(0).clamp(min=1)
+    return (len(target) - positives).clamp(min=1) / positives
+
+
+def _rows(
+    labels: list[str], counts: Tensor, share: Tensor, counted: Tensor, offset: Tensor
+) -> list[dict[str, Any]]:
+    names = ("share", "counted_share", "offset")
+    table = [dict(zip(names, row, strict=True)) for row in torch.stack((share, counted, offset), 1).tolist()]
     return [
         {"label": label, "train": size, **{name: round(value, 6) for name, value in row.items()}}
-        for label, size, row in zip(labels, n.long().tolist(), table, strict=True)
+        for label, size, row in zip(labels, counts.long().tolist(), table, strict=True)
     ]

@@ -90,6 +90,7 @@ def render(inputs: Inputs, *, examples: int, saliency: Sequence[heat.Shown] = ()
             inputs.training.get("classes", []),
             inputs.evaluation.get("per_class", []),
             inputs.config.get("params", {}),
+            kind=told["kind"],
         ),
         exhibits=[(part, _exhibits(inputs, part, examples)) for part in told["exhibits"]],
         saliency=saliency,

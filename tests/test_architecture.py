@@ -94,6 +94,7 @@ LAYERS = {
         "thresholds",
         "transcript_scorecard",
         "transcripts.*",
+        "uncorrected",
         "verdict",
     ),
     4: ("augment", "batches", "model.*", "objective", "preprocess", "tasks.*"),

@@ -75,11 +75,33 @@ def describe(**given):
 
 def test_what_each_class_gets_by_it():
     assert describe() == [(0.9, 0), (0.09, 0), (0.01, 0)]
-    thirds = [(pytest.approx(1 / 3, abs=1e-6), 0)] * 3
-    assert describe(class_weights="inverse") == thirds
-    assert describe(sampling="balanced") == thirds
-    logs = [0, math.log(10), math.log(90)]
-    wanted = [
-        (share, pytest.approx(log, abs=1e-6)) for share, log in zip((0.9, 0.09, 0.01), logs, strict=True)
-    ]
-    assert describe(logit_adjustment=1.0) == wanted
+    logs = [0, math.log(10), math.log(90)]  # of how much rarer than the commonest
+    third, shares = [1 / 3] * 3, (0.9, 0.09, 0.01)
+
+    def wanted(shares, offsets):
+        return [
+            (pytest.approx(share, abs=1e-6), pytest.approx(offset, abs=1e-6))
+            for share, offset in zip(shares, offsets, strict=True)
+        ]
+
+    assert describe(class_weights="inverse") == wanted(third, logs)
+    assert describe(sampling="balanced") == wanted(third, logs)
+    assert describe(logit_adjustment=1.0) == wanted(shares, logs)
+    assert describe(logit_adjustment=0.5) == wanted(shares, [log / 2 for log in logs])
+    weights = [0.01 / (1 - 0.99**n) for n in (90, 9, 1)]
+    offsets = [math.log(weight / weights[0]) for weight in weights]
+    assert [offset for _, offset in describe(class_weights="effective")] == pytest.approx(offsets, abs=1e-6)
+
+
+def test_what_each_label_gets_by_it():
+    """Of 4 samples 3 and 1 have it: its positives weigh 1/3 and 3 times as much; none counts as one."""
+    target = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 0]]).float()
+
+    def found(kind):
+        rows = imbalance.describe_labels(target, list("abc"), class_weights=kind)
+        return [tuple(row[key] for key in ("train", "share", "counted_share", "offset")) for row in rows]
+
+    assert imbalance.positive_weights(target).tolist() == pytest.approx([1 / 3, 3, 3])
+    assert found("none") == [(3, 0.75, 0.75, 0), (1, 0.25, 0.25, 0), (0, 0, 0, 0)]
+    logs = [pytest.approx(math.log(weight), abs=1e-6) for weight in (1 / 3, 3, 3)]
+    assert found("inverse") == [(3, 0.75, 0.5, logs[0]), (1, 0.25, 0.5, logs[1]), (0, 0, 0, logs[2])]

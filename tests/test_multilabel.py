@@ -184,6 +184,7 @@ def workspace(tmp_path_factory):
         root,
         data={"target": "labels", "columns": {"target": "cell"}},
         model={"task": "multilabel", "dim": 16},
+        train={"class_weights": "inverse"},
     )
     tasked.run(root)
     return root, rows
@@ -202,6 +203,24 @@ def test_the_whole_way(workspace):
     predictions = tables.read(root / paths.PREDICTIONS).to_pylist()
     cells = {row["id"]: set(row["cell"].split(";")) for row in rows}
     assert predictions and all(set(json.loads(row["target"])) == cells[row["id"]] for row in predictions)
+
+
+def test_the_page_tells_rare_labels_and_what_weights_changed(workspace):
+    root, _ = workspace
+    training = json.loads((root / paths.METRICS / "train.json").read_text())["classes"]
+    rare = next(row for row in training if row["label"] == "rare")
+    odds = rare["share"] / (1 - rare["share"])
+    assert rare["counted_share"] == 0.5 and rare["offset"] == pytest.approx(-math.log(odds), abs=1e-4)
+    tested = json.loads((root / paths.METRICS / "evaluate.json").read_text())["per_class"]
+    for row in tested:
+        given, without = row["recall_at_half"], row["recall_at_half_uncorrected"]
+        offset = next(one["offset"] for one in training if one["label"] == row["label"])
+        assert given >= without if offset > 0 else given <= without
+    assert any(row["recall_at_half"] != row["recall_at_half_uncorrected"] for row in tested)
+    page = (root / paths.REPORT).read_text()
+    section = page[page.index('<section id="balance"') :].split("</section>")[0]
+    assert "Rare labels" in section and "recall at 50 %, correction taken out" in section
+    assert f"{100 * rare['share']:.1f} %" in section and f"{rare['offset']:+.2f}" in section
 
 
 def test_raw_samples_are_answered_as_in_the_evaluation(workspace):

@@ -191,6 +191,45 @@ def test_rare_classes_have_their_section(inputs, page):
     assert "logit adjustment (τ = 1.5)" in section and "class weights" not in section
     recall = {row["label"]: row["recall"] for row in inputs.evaluation["per_class"]}
     assert f"31 40.0 % 25.0 % +0.25 {100 * recall[LABELS[1]]:.1f} %" in section
+    assert "correction taken out" not in section and "The offset of all classes is 0" in section
+
+
+def test_rare_classes_are_shown_beside_what_the_model_says_without_the_correction(inputs):
+    labels = [
+        {"label": label, "train": 40 - 9 * n, "share": 0.4, "counted_share": 0.25, "offset": n / 4}
+        for n, label in enumerate(LABELS)
+    ]
+    tested = [{**row, "recall_uncorrected": 0.125} for row in inputs.evaluation["per_class"]]
+    evaluation = {**inputs.evaluation, "per_class": tested}
+
+    def as_sets(splits):
+        cells = pa.array([json.dumps([cell]) for cell in splits["target"].to_pylist()])
+        return splits.set_column(splits.column_names.index("target"), "target", cells)
+
+    def section(goal, kind="label", rows=tested):
+        params = {"train": {"class_weights": "inverse"}, "objective": goal}
+        told = replace(
+            inputs,
+            training={"classes": labels},
+            evaluation={**evaluation, "per_class": rows},
+            findings={**inputs.findings, "kind": kind},
+            splits=inputs.splits if kind == "label" else as_sets(inputs.splits),
+            config={**inputs.config, "params": params},
+        )
+        words = " ".join(" ".join(Elements(report.render(told, examples=0)).words).split())
+        return words[words.index("The commonest") : words.index("Samples of the test split")]
+
+    words = section({"focal": 0.0})
+    assert "approximates a run without it" in words and "closed form" not in words
+    assert "recall, correction taken out: 12.5 % of the rarer half of the classes, 12.5 % of the" in words
+    assert f"+0.25 {100 * tested[1]['recall']:.1f} % 12.5 % {tested[1]['support']}" in words
+    assert "Focal loss has no such closed form and stays in" in section({"focal": 2.0})
+    several = [{**row, "recall_at_half": 0.5, "recall_at_half_uncorrected": 0.25} for row in tested]
+    several = [{key: row[key] for key in row if key != "recall_uncorrected"} for row in several]
+    words = section({}, "labels", several)
+    assert f"{100 * tested[1]['recall']:.1f} % 50.0 % 25.0 % {tested[1]['support']}" in words
+    assert "the positives of a label weigh as much as its negatives" in words
+    assert "it is likelier than not" in words
 
 
 def test_same_inputs_same_bytes(page, inputs):

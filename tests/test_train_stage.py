@@ -20,6 +20,7 @@ from mmpipe.errors import InvalidError
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.model.fusions.opinions import Stacking
 from mmpipe.params import Params
+from mmpipe.stages import evaluate as evaluate_stage
 from mmpipe.stages import train as train_stage
 
 
@@ -138,6 +139,22 @@ def test_the_metrics_say_what_rare_classes_get(tmp_path, monkeypatch):
     assert [row["label"] for row in rows] == tiny.LABELS
     assert sum(row["train"] for row in rows) == 36
     assert [row["counted_share"] for row in rows] == [0.5, 0.5]
+
+
+def test_the_evaluation_tells_recall_without_what_training_did_about_rare_classes(tmp_path, monkeypatch):
+    root = workspace(
+        tmp_path / "w", train={"epochs": 1}, objective={"logit_adjustment": 8.0}, evaluate={"bootstrap": 20}
+    )
+    monkeypatch.chdir(root)
+    rows = tables.read(paths.SPLITS, schema.SPLIT).to_pylist()
+    for row in rows[:40]:  # the first label in two of three
+        row["target"] = tiny.LABELS[0]
+    tables.write_rows(paths.SPLITS, rows, schema.SPLIT)
+    train_stage.main()
+    evaluate_stage.main()
+    common, rare = json.loads((paths.METRICS / "evaluate.json").read_text())["per_class"]
+    assert rare["recall_uncorrected"] < rare["recall"]
+    assert common["recall_uncorrected"] > common["recall"]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ JUDGES = {
     "train": (
         *("answer_scorecard", "findings", "guards", "label_findings", "metrics", "multilabel_scorecard"),
         *("paired", "regression_scorecard", "retrieval_scorecard", "scorecard", "sheets"),
-        *("transcript_scorecard", "verdict"),
+        *("transcript_scorecard", "uncorrected", "verdict"),
     )
 }
 """Modules that a task has at hand in a stage that does not ask for them: what it writes is the same."""

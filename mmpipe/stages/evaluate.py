@@ -22,7 +22,8 @@ def main() -> None:
         for split in ("val", "test")
     )
     task, decoding = bundle.task, bundle.decoding
-    found = task.measure(test, decoding, Asked(chosen.bootstrap, chosen.calibration_bins))
+    asked = Asked(chosen.bootstrap, chosen.calibration_bins, _offsets(bundle))
+    found = task.measure(test, decoding, asked)
     predictions = task.predictions([val, test], decoding)
     sizes = {"batch_size": chosen.batch_size, "resamples": chosen.bootstrap}
     found |= _importance(bundle, test, predictions, repeats=chosen.permutations, **sizes)
@@ -31,6 +32,12 @@ def main() -> None:
     files.write_json(paths.FINDINGS, _told(task.findings(found, predictions, decoding), found))
     files.write_json(paths.METRICS / "evaluate.json", found)
     print("\n".join([task.summary(found), *map("warning: {}".format, importance.warnings(found))]))  # noqa: T201
+
+
+def _offsets(bundle: Bundle) -> dict[str, float]:
+    """What training added for the sake of rare classes; nothing where all classes got the same."""
+    offsets = {row["label"]: row["offset"] for row in bundle.metrics.get("classes", [])}
+    return offsets if any(offsets.values()) else {}
 
 
 def _importance(

@@ -223,13 +223,16 @@ def _validate(
 
 
 def _classes(params: Params, data: batches.Dataset, coding: Coding) -> dict[str, Any]:
-    """`classes`, where a sample has one: of each what the train split has, and what is done about that."""
+    """`classes`, where samples have such: of each what the train split has, and what is done about that."""
+    labels, weights = list(coding.labels), params.train.class_weights
+    if coding.kind == "labels":
+        return {"classes": imbalance.describe_labels(data.target, labels, class_weights=weights)}
     if coding.kind != "label":
         return {}
     rows = imbalance.describe(
-        imbalance.count(data.target, len(coding.labels)),
-        list(coding.labels),
-        class_weights=params.train.class_weights,
+        imbalance.count(data.target, len(labels)),
+        labels,
+        class_weights=weights,
         sampling=params.train.sampling,
         logit_adjustment=params.objective.logit_adjustment,
     )

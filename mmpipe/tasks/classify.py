@@ -10,7 +10,7 @@ import pyarrow as pa
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe import guards, imbalance, label_findings, metrics, scorecard, targets
+from mmpipe import guards, imbalance, label_findings, metrics, scorecard, targets, uncorrected
 from mmpipe.calibration import fit_temperature
 from mmpipe.imbalance import Rule
 from mmpipe.metrics import Floats
@@ -188,9 +188,12 @@ class Classification:
     def measure(self, scores: Scores, decoding: Decoding, asked: Asked) -> Numbers:
         """See `scorecard.measure`."""
         temperature = decoding.temperature
-        return scorecard.measure(
+        found = scorecard.measure(
             scores, decoding.labels, temperature=temperature, resamples=asked.resamples, bins=asked.bins
         )
+        if not asked.offsets:
+            return found
+        return uncorrected.beside(found, uncorrected.of_classes(scores, decoding.labels, asked.offsets))
 
     def predictions(self, all_scores: Sequence[Scores], decoding: Decoding) -> pa.Table:
         """`schema.predictions`."""

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmpipe import guards, label_findings, metrics, multilabel_scorecard, scorecard, sheets, targets
+from mmpipe import (
+    guards,
+    imbalance,
+    label_findings,
+    metrics,
+    multilabel_scorecard,
+    scorecard,
+    sheets,
+    targets,
+    uncorrected,
+)
 from mmpipe.calibration import fit_binary_temperature
 from mmpipe.metrics import Floats
 from mmpipe.scorecard import Numbers, Scores
@@ -88,11 +98,8 @@ class Multilabel:
 
     def rule(self, target: Tensor, wishes: Wishes, *, outputs: int) -> Rule:
         """`inverse`: a label's positives weigh as much as its negatives."""
-        positives = target.sum(0).clamp(min=1)
         inverse = wishes.class_weights == "inverse"
-        return Rule(
-            (len(target) - positives).clamp(min=1) / positives if inverse else None, wishes.label_smoothing
-        )
+        return Rule(imbalance.positive_weights(target) if inverse else None, wishes.label_smoothing)
 
     def losses(
         self, output: Output, target: Tensor, present: Mapping[str, Tensor], rule: Rule
@@ -185,7 +192,7 @@ class Multilabel:
 
     def measure(self, scores: Scores, decoding: Decoding, asked: Asked) -> Numbers:
         """See `multilabel_scorecard.measure`."""
-        return multilabel_scorecard.measure(
+        found = multilabel_scorecard.measure(
             scores,
             decoding.labels,
             temperature=decoding.temperature,
@@ -193,6 +200,9 @@ class Multilabel:
             resamples=asked.resamples,
             bins=asked.bins,
         )
+        if not asked.offsets:
+            return found
+        return uncorrected.beside(found, uncorrected.of_labels(scores, decoding.labels, asked.offsets))
 
     def predictions(self, all_scores: Sequence[Scores], decoding: Decoding) -> pa.Table:
         """With the labels that are true of each sample and known to the model."""

@@ -95,10 +95,14 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Asked:
-    """How an evaluation measures: resamples of the bootstrap, bins of the calibration error."""
+    """How an evaluation measures: resamples of the bootstrap, bins of the calibration error.
+
+    `offsets`: {label: nats} that training added to log-odds for the sake of rare classes, to be told apart.
+    """
 
     resamples: int
     bins: int
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
