@@ -24,7 +24,6 @@ STEP = 16
 IMAGENET = [255 * share for share in (0.485, 0.456, 0.406)], [255 * share for share in (0.229, 0.224, 0.225)]
 """Mean and deviation of its pictures: what timm takes where a folder does not say."""
 PROCESSOR = "preprocessor_config.json"
-POSITIONS = ("max_position_embeddings", "n_positions")
 OTHER = "name weights of a model that docs/pretrained.md lists"
 Tree = dict[str, Any]
 
@@ -141,8 +140,7 @@ def misfit(made: Tree, settings: Tree) -> tuple[str, int, str] | None:
             made["sample_rate"],
             f"is {settings['sample_rate']}, and the weights know another",
         )
-    most = next((config[name] for name in POSITIONS if name in config), None)
-    if made["modality"] == "text" and isinstance(most, int):
+    if made["modality"] == "text" and isinstance(most := config.get("max_position_embeddings"), int):
         if "roberta" in config["model_type"] or config["model_type"] == "camembert":
             most -= int(config.get("pad_token_id") or 0) + 1  # their positions begin behind the padding's
         most -= most % STEP

@@ -77,7 +77,7 @@ FIXES: dict[str, str] = {
     "store-damaged": "check the disk; .mmpipe/store may be deleted at any time",
     "table-schema": "run `dvc repro`: another version wrote this table",
     "not-reproduced": "read what is said of the stage named: its record, input or environment is another",
-    "weights-missing": "install the package, put the folder there, or unset HF_HUB_OFFLINE to fetch them",
+    "weights-missing": "install the package, put the folder there, or let the hub be reached once",
     "weights-format": "give weights as safetensors with their config.json: see docs/pretrained.md",
     "weights-changed": "run `dvc repro`: other weights than these made the features",
     "bundle-missing": "run `dvc repro`, or give --model the folder of a bundle",

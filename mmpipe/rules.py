@@ -42,7 +42,8 @@ def _source(name: str) -> str:
     if kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest):
         return name
     allowed = "a folder of the workspace, package:NAME or hub:OWNER/NAME@COMMIT with all 40 digits"
-    raise ValueError(f"must be {allowed}, not {name!r}")
+    where = " (the model page shows it under Files, History)" if kind == "hub" else ""
+    raise ValueError(f"must be {allowed}{where}, not {name!r}")
 
 
 WeightsSource = Annotated[str, AfterValidator(_source)]

@@ -54,6 +54,7 @@ OPINIONS = ("average", "weighted", "stacking")
 """Fusions of each modality's own answer."""
 UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
 """Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
+ONE_VECTOR = "frozen weights are stored as one vector a sample"
 Key = tuple[str, ...]
 
 
@@ -126,8 +127,10 @@ def _of_texts(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     allowed = {"audio": ("cnn", "crnn"), "image": ("none",), "text": ("none", "words")}
     for modality, names in allowed.items() if task == "transcribe" else ():
         if model[modality] not in names:
-            words = f"model.{modality}: {model[modality]} {with_task}, set it to {' or '.join(names)}"
-            yield ("model", modality), words
+            words = f"model.{modality}: {model[modality]} {with_task}"
+            if (modality, model[modality]) == ("audio", "pretrained"):
+                words += f", which hears step by step: {ONE_VECTOR}"
+            yield ("model", modality), f"{words}, set it to {' or '.join(names)}"
     if model["text"] == "words" and task != "transcribe":
         yield ("model", "text"), f"model.text: words {with_task}, which does not decode with them"
     usual = Output().model_dump()
@@ -144,8 +147,9 @@ def _of_sequences(params: Mapping[str, Any], encoders: list[str]) -> Iterator[tu
     """Attention over single vectors has nothing to choose between."""
     frozen = [m for m in encoders if params["model"][m] == "pretrained" and params[m].get("frozen", True)]
     if params["model"]["fusion"] == "attention" and frozen == encoders:
-        words = "model.fusion: attention needs a sequence, and frozen weights give one vector each"
-        yield ("model", "fusion"), f"{words}, set it to concat"
+        words = f"model.fusion: attention needs the steps of a modality: {ONE_VECTOR}, set it to concat"
+        thawed = [f"{m}.frozen" for m in frozen if "frozen" in params[m]]
+        yield ("model", "fusion"), f"{words} or {' or '.join(thawed)} to false" if thawed else words
 
 
 def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:

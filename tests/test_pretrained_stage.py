@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import tiny_bundle
+import tiny_families
 import tiny_weights
 
-from mmpipe import bundle, paths, predict, tables, weights
+from mmpipe import bundle, modalities, paths, predict, tables, weights
 from mmpipe.errors import InvalidError, VerificationError
 from mmpipe.features import stored, text
 from mmpipe.model.checkpoint import load_bundle
@@ -174,3 +175,71 @@ def test_a_parameter_that_the_weights_cannot_work_with_stops_before_anything_is_
     wider = train_stage.load(paths.PARAMS).text.model_copy(update={"max_tokens": 49})
     with pytest.raises(InvalidError, match=r"text\.max_tokens is more than .* Fix: set text\.max_tokens: 48"):
         pretrained_stage.frozen("text", wider)
+
+
+@pytest.fixture
+def pictures(workspace, tmp_path, monkeypatch):
+    """A workspace of the same samples up to the splits, of which the model sees pictures only."""
+    shutil.copytree(workspace[0], tmp_path / "w", ignore=shutil.ignore_patterns(".mmpipe", "features"))
+    monkeypatch.chdir(tmp_path / "w")
+    monkeypatch.setenv("MMPIPE_WORKERS", "1")
+    monkeypatch.setattr("sys.argv", ["extract", "image"])
+
+    def write(source, frozen, size=64):
+        only = {"image": {"size": size, "pretrained": source, "frozen": frozen}}
+        only["model"] = {"image": "pretrained", "audio": "none", "text": "none", "dim": 8}
+        kept = {name: PARAMS[name] for name in ("data", "split", "evaluate")}
+        kept["train"] = {**PARAMS["train"], "epochs": 1}
+        paths.PARAMS.write_text(json.dumps({**kept, **only}))
+
+    return write
+
+
+@pytest.mark.parametrize("family", ["mobilevit", "timm"])
+def test_a_network_whose_width_no_configuration_says_goes_frozen_and_unfrozen(pictures, family):
+    """MobileViT's last `hidden_sizes` is not its width, and timm's MobileNet has one width in and one out."""
+    if family == "timm":
+        tiny_families.timm(paths.RAW / "net", "mobilenetv3_small_050")
+    else:
+        tiny_families.transformers(paths.RAW / "net", tiny_families.IMAGES["mobilevit"])
+    width = {"timm": 1024, "mobilevit": 40}[family]
+    pictures("data/raw/net", True)
+    extract_stage.main()
+    assert stored.facts(paths.features("image"))["shape"] == [width]
+    train_stage.main()
+    assert load_bundle(paths.TRAINED).backbones["image"].width == width
+    pictures("data/raw/net", False)
+    extract_stage.main()
+    train_stage.main()
+    trained = load_bundle(paths.TRAINED, for_tables=True).model.encoders["image"].backbone
+    assert trained.width == width and trained.sequence_width == {"timm": 288, "mobilevit": 40}[family]
+
+
+def test_pictures_of_another_side_than_a_network_takes_are_told_with_the_side(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = modalities.Image(size=64, pretrained="w")
+    tiny_families.transformers(tmp_path / "w", {**tiny_weights.VIT, "image_size": [32, 32]})
+    with pytest.raises(InvalidError, match=r"params w image\.size is another side .* set image\.size: 32 in"):
+        pretrained_stage.frozen("image", section)
+    fitting = section.model_copy(update={"size": 32})
+    assert pretrained_stage.frozen("image", fitting).blueprint["width"] == 16
+    tiny_families.transformers(tmp_path / "w", tiny_families.IMAGES["mobilenet_v1"])  # says 224, takes any
+    assert pretrained_stage.frozen("image", section).blueprint["width"] == 51
+
+
+def test_limits_that_only_the_library_knows_are_told(tmp_path, monkeypatch):
+    """SigLIP's folders on the hub leave out what is its default, and GPT-2 has another name for it."""
+    monkeypatch.chdir(tmp_path)
+    tiny_families.transformers(tmp_path / "w", tiny_families.IMAGES["siglip"])
+    config = {"model_type": "siglip", "vision_config": {"num_hidden_layers": 1}, "text_config": {}}
+    tiny_weights.describe(tmp_path / "w", config=config)
+    with pytest.raises(InvalidError, match=r"image\.size is another side .* Fix: set image\.size: 224 in"):
+        pretrained_stage.frozen("image", modalities.Image(size=64, pretrained="w"))
+    text = modalities.Text(pretrained="w", max_tokens=128)
+    with pytest.raises(
+        InvalidError, match=r"text\.max_tokens is more than .* Fix: set text\.max_tokens: 64 in"
+    ):
+        pretrained_stage.frozen("text", text)
+    tiny_weights.describe(tmp_path / "w", config=tiny_families.TEXTS["gpt2"])
+    with pytest.raises(InvalidError, match=r"Fix: set text\.max_tokens: 32 in"):
+        pretrained_stage.frozen("text", text)

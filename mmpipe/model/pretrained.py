@@ -18,6 +18,8 @@ LIBRARIES = {"transformers": ("mmpipe.model.auto", "Transformers"), "timm": ("mm
 """Kind → the module that builds its networks, and the library: named, not imported, so that who has none of
 its networks does not depend on it."""
 WHOLE = "give the config.json and the safetensors of one and the same model"
+NONE = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+"""What the libraries raise where a configuration is none of theirs."""
 EPSILON = 1e-7
 """Added to a recording's variance, as Transformers' feature extractor does."""
 
@@ -88,9 +90,23 @@ def build(made: Mapping[str, Any]) -> Backbone:
     """
     try:
         return Backbone(made, _net(made))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"describes no backbone ({type(error).__name__}: {error})"
-        raise InvalidError("weights-format", what) from None
+    except NONE as error:
+        raise _no_backbone(error) from None
+
+
+def completed(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The blueprint with limits that Transformers knows and its files leave out. Raises as `build` does."""
+    if made["kind"] != "transformers":
+        return dict(made)
+    try:
+        limits = _library(made).limits(made["config"])
+    except NONE as error:
+        raise _no_backbone(error) from None
+    return {**made, "config": {**limits, **made["config"]}}
+
+
+def _no_backbone(error: Exception) -> InvalidError:
+    return InvalidError("weights-format", f"describes no backbone ({type(error).__name__}: {error})")
 
 
 def load(made: Mapping[str, Any], weights: Weights) -> Backbone:

@@ -39,10 +39,20 @@ def measured(made: Mapping[str, Any], *, source: str, side: int) -> dict[str, An
         raise _refusal(made, error, source, side) from None
 
 
+def completed(made: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """As `pretrained.completed`, with the source in what it raises."""
+    try:
+        return pretrained.completed(made)
+    except InvalidError as error:
+        raise InvalidError(error.code, error.what, where=source, fix=OTHER) from None
+
+
 def _refusal(made: Mapping[str, Any], error: Exception, source: str, side: int) -> InvalidError:
-    size = f" of {side} × {side} px" if made["modality"] == "image" else ""
+    size, fix = "", OTHER
+    if made["modality"] == "image":
+        size, fix = f" of {side} × {side} px", f"set image.size to the side of its pictures, or {OTHER}"
     what = f"is of a network that makes no sequence of {made['modality']}{size} ({_words(error)})"
-    return InvalidError("weights-format", what, where=source, fix=OTHER)
+    return InvalidError("weights-format", what, where=source, fix=fix)
 
 
 def _words(error: Exception) -> str:

@@ -65,22 +65,21 @@ def identities(params: Any, modalities: Iterable[str]) -> dict[str, dict[str, st
 
 def _blueprint(modality: str, section: Any, found: weights.Weights) -> Tree:
     """Measured. What measures is named, not imported: who has no weights does not load torch for it."""
-    made = blueprint.of(modality, found)
+    measuring = importlib.import_module(WIDTH)
+    made = measuring.completed(blueprint.of(modality, found), source=found.source)
     if misfit := blueprint.misfit(made, section.model_dump()):
         raise _unfit(modality, found.source, *misfit)
     size, wanted = getattr(section, "size", 0), blueprint.side(made)
     try:
-        return _measured(made, found.source, size)
+        measured: Tree = measuring.measured(made, source=found.source, side=size)
     except InvalidError:
         if wanted in (None, size):
             raise
-        _measured(made, found.source, wanted)
-    raise _unfit(modality, found.source, "size", wanted, "is another side than the weights know")
-
-
-def _measured(made: Tree, source: str, side: int) -> Tree:
-    found: Tree = importlib.import_module(WIDTH).measured(made, source=source, side=side)
-    return found
+        measuring.measured(made, source=found.source, side=wanted)
+        raise _unfit(
+            modality, found.source, "size", wanted, "is another side than the weights know"
+        ) from None
+    return measured
 
 
 def _unfit(modality: str, source: str, key: str, value: int | None, why: str) -> InvalidError:

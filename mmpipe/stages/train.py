@@ -45,6 +45,7 @@ DECODERS = {
     "soundfile": ("soundfile",),
     "soxr": ("soxr",),
     "torchaudio": ("torchaudio",),
+    "timm": ("timm",),
     "transformers": ("transformers",),
 }
 """Name in the bundle → distributions, of which any is the same library."""
@@ -283,7 +284,10 @@ def _decoders(params: Params, modalities: Sequence[str]) -> dict[str, str]:
     """Versions of what made the features. They count by what they made: the key of the states has none."""
     resampler = "torchaudio" if params.audio.mode == "exact" else "soxr"
     used = {"image": ["opencv"], "audio": ["soundfile", resampler], "text": []}
-    used |= {m: [*used[m], "transformers"] for m in modalities if getattr(params, m).pretrained}
+    networks = {"image": ["timm", "transformers"]}
+    used |= {
+        m: [*used[m], *networks.get(m, ["transformers"])] for m in modalities if getattr(params, m).pretrained
+    }
     names = [name for modality in modalities for name in used[modality]]
     found = {n: [d.version for one in DECODERS[n] for d in metadata.distributions(name=one)] for n in names}
     return {name: versions[0] for name, versions in found.items() if versions}
