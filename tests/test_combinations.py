@@ -206,10 +206,15 @@ def test_every_weight_of_a_fusion_is_learned(data, fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("task", "outputs"), [("multilabel", 3), ("regress", 1)])
-def test_other_tasks_that_fuse_take_every_fusion(data, fusion, task, outputs):
+@pytest.mark.parametrize(
+    ("task", "outputs", "decoding"),
+    [("multilabel", 3, {"thresholds": [0.5] * 3}), ("regress", 1, {"mean": 1.0, "deviation": 2.0})],
+)
+def test_other_tasks_that_fuse_take_every_fusion(data, tmp_path, fusion, task, outputs, decoding):
     runtime.seed_all(0)
-    network = build_model(**{**architecture(fusion, schema.MODALITIES), "task": task, "classes": outputs})
+    made = {**architecture(fusion, schema.MODALITIES), "task": task, "classes": outputs}
+    network = build_model(**made)
+    network.fit_statistics(data)
     chance = np.random.default_rng(0)
     target = torch.tensor(chance.random((len(data), 3)) < 0.5).float()
     target = target if task == "multilabel" else torch.tensor(chance.normal(0, 1, len(data)))
@@ -218,7 +223,17 @@ def test_other_tasks_that_fuse_take_every_fusion(data, fusion, task, outputs):
             network.fusion, stacking.opinions(network, data), target, each=network.task.each
         )
         assert losses["stacked_loss"] < losses["mean_loss"]
-    for logits in answers(network.eval(), data.batch(np.arange(len(data)))).values():
+    config = {
+        **{"labels": list("abc")[: len(decoding.get("thresholds", ()))], "temperature": 1.0},
+        "decoding": decoding,
+        "preprocessing": {m: {} for m in schema.MODALITIES},
+        "features": {m: data.facts[m] for m in schema.MODALITIES},
+    }
+    save_bundle(tmp_path / "b", network, config=config, architecture=made, metrics={}, tokenizer="{}")
+    samples = data.batch(np.arange(len(data)))
+    found, again = answers(network.eval(), samples), answers(load_bundle(tmp_path / "b").model, samples)
+    for shown, logits in found.items():
+        assert torch.equal(again[shown], logits)
         assert logits.shape == (len(data), outputs)
         assert network.task.each(logits, target).isfinite().all()
 
