@@ -1,7 +1,7 @@
 """Text → token ids by a byte-level byte-pair encoding that is fitted on the train split."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -53,12 +53,6 @@ def encode(
     if tokenizer.post_processor is not None:
         return [np.array([] if all(e.special_tokens_mask) else e.ids, np.int32) for e in encodings]
     return [np.array(encoding.ids, np.int32) for encoding in encodings]
-
-
-def decode(tokens: Sequence[NDArray[np.int32] | None], tokenizer_json: str) -> list[str]:
-    """What the ids of each text say, as far as they do; None says nothing."""
-    ids = [[] if one is None else one.tolist() for one in tokens]
-    return [words.strip() for words in Tokenizer.from_str(tokenizer_json).decode_batch(ids)]
 
 
 def adopt(tokenizer_json: str) -> str:

@@ -19,13 +19,14 @@ from torch import nn
 from mmpipe import batches, bundle, files
 from mmpipe.bundle import CONFIG, DECODING, FROZEN, METRICS, TOKENIZER, WEIGHTS
 from mmpipe.errors import InvalidError, VerificationError
-from mmpipe.features import embedding, text
+from mmpipe.features import embedding
 from mmpipe.model import pretrained
 from mmpipe.model.configuration import Config
 from mmpipe.model.network import Network, build_model
 from mmpipe.model.pretrained import Backbone
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding, Task
+from mmpipe.transcripts import words
 from mmpipe.transcripts.units import Units
 
 FORMAT = 1
@@ -101,7 +102,7 @@ class Bundle:
         """
         if self.tokenizer is None or self.config["architecture"].get("text") != "words":
             return []
-        return text.decode(tokens, self.tokenizer)
+        return words.decode(tokens, self.tokenizer)
 
     def dataset(
         self, ids: Sequence[str], arrays: Mapping[str, Sequence[NDArray[Any] | None]]

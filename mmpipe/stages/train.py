@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from mmpipe import (
     __version__,
     batches,
@@ -22,7 +24,6 @@ from mmpipe import (
 from mmpipe.curves import Curves
 from mmpipe.epochs import Epochs
 from mmpipe.errors import InvalidError
-from mmpipe.features import text
 from mmpipe.model import complexity
 from mmpipe.model.checkpoint import load_bundle, save_bundle
 from mmpipe.model.network import Network
@@ -36,6 +37,7 @@ from mmpipe.stages.process import run
 from mmpipe.targets import Coding
 from mmpipe.tasks.task import Decoding, Writing
 from mmpipe.tasks.task import load as load_task
+from mmpipe.transcripts import words
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch")
 SHOWN = {"model", "augment", "objective", "train"}
@@ -145,7 +147,7 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
     if "audio" in modalities and architecture["audio"] != "vector":
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
-        architecture["vocab_size"] = text.vocab_size(paths.TOKENIZER.read_text())
+        architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()
     if load_task(params.model.task).writes:
         architecture["writer"] = _writer(params, data)
     own = {"lowrank": "rank", "attention": "heads"}.get(params.model.fusion)
@@ -208,7 +210,7 @@ def _validate(
         validation.fit_trust(network, val, machine, each=job.loss(network, train_set))
     held = validation.score(network, val, machine)
     if job.params.model.text == "words":
-        held = held._replace(words=text.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text()))
+        held = held._replace(words=words.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text()))
     writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
     decoding = network.task.fit(held, coding, writing)
     if coding.kind == "text":  # how much of it is learnt by heart
