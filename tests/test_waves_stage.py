@@ -15,8 +15,9 @@ import tasked
 import tiny_weights
 import torch
 
-from mmpipe import paths, predict, tables, train
+from mmpipe import export, paths, predict, tables, train
 from mmpipe.errors import InvalidError
+from mmpipe.export import Asked
 from mmpipe.features import stored
 from mmpipe.model.checkpoint import load_bundle
 from mmpipe.params import load
@@ -212,3 +213,11 @@ def test_what_weights_and_their_wave_cannot_do_is_told_before_anything_is_comput
         with pytest.raises(InvalidError, match=r"train can adapt data2vec-audio, hubert.*audio.frozen: true"):
             pretrained.frozen("audio", section)
         assert pretrained.frozen("audio", section.model_copy(update={"frozen": True})) is not None
+
+
+def test_a_model_that_transcribes_is_one_graph(texts, tmp_path):
+    root, _ = texts
+    told = export.export(predict.load(root / paths.BUNDLE, device="cpu"), tmp_path / "onnx", Asked(threads=1))
+    assert [port["name"] for port in told["inputs"]] == ["audio", "audio_length", "audio_present"]
+    assert told["inputs"][0]["dtype"] == "int16" and told["inputs"][0]["shape"] == ("batch", "samples")
+    assert told["compared"]["largest_difference"] < 1e-4

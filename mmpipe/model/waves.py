@@ -75,9 +75,7 @@ def _steps(net: Any, lengths: Tensor) -> Tensor:
 
 def _convolved(net: Any, x: Tensor, lengths: Tensor) -> Tensor:
     """(B, samples) → (B, T, channels), T that of the longest; past a recording's steps without a meaning."""
-    maps, config = x[:, None], net.config
-    if not _traced():
-        maps = maps[:, :, : int(lengths.max())]
+    maps, config = x[:, None, : lengths.max()], net.config
     layers = zip(net.feature_extractor.conv_layers, config.conv_kernel, config.conv_stride, strict=True)
     for layer, kernel, stride in layers:
         lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
