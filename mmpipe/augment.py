@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmpipe.batches import PAD, Batch
+from mmpipe.model import waves
 from mmpipe.model.encoders import length_mask
 
 
@@ -39,7 +40,8 @@ def apply(batch: Batch, settings: Settings) -> Batch:
     if "image" in raw:
         inputs["image"] = image(inputs["image"], settings)
     if "audio" in raw:
-        inputs["audio"], lengths["audio"] = audio(inputs["audio"], lengths["audio"], settings)
+        change = wave if inputs["audio"].ndim == 2 else audio
+        inputs["audio"], lengths["audio"] = change(inputs["audio"], lengths["audio"], settings)
     if "text" in raw:
         inputs["text"] = tokens(inputs["text"], lengths["text"], settings.token_dropout)
     return replace(batch, inputs=inputs, lengths=lengths)
@@ -80,6 +82,19 @@ def audio(x: Tensor, lengths: Tensor, settings: Settings) -> tuple[Tensor, Tenso
         mel = _span(bands, x.shape[2], settings.audio_mel_mask / 2)[:, None, :]
         x = torch.where(time | mel, mean, x)
     return x * valid, lengths
+
+
+def wave(x: Tensor, lengths: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """(B, samples) of 16 bits, (B,) → float32 in -1 … 1, new lengths ≤ samples: tempo, two silent spans.
+
+    The pitch goes with the tempo (Ko et al. 2015).
+    """
+    x = waves.amplitudes(x)
+    if settings.audio_stretch:
+        x, lengths = _resample(x, lengths, settings.audio_stretch)
+    for _ in range(2):
+        x = x.masked_fill(_span(lengths, x.shape[1], settings.audio_time_mask / 2), 0.0)
+    return x * length_mask(lengths, x.shape[1]), lengths
 
 
 def tokens(x: Tensor, lengths: Tensor, probability: float) -> Tensor:
@@ -131,11 +146,25 @@ def _erase(x: Tensor, probability: float) -> Tensor:
 
 def _stretch(x: Tensor, lengths: Tensor, amount: float) -> tuple[Tensor, Tensor]:
     """Play each sample exp(±amount) times as fast, by the nearest frame."""
+    source, lengths = _played(x, lengths, amount)
+    return x.gather(1, source.long()[:, :, None].expand_as(x)), lengths
+
+
+def _resample(x: Tensor, lengths: Tensor, amount: float) -> tuple[Tensor, Tensor]:
+    """The same of a wave, on the straight line between two samples."""
+    source, lengths = _played(x, lengths, amount)
+    first = source.long()
+    after = (first + 1).clamp(max=x.shape[1] - 1)
+    return torch.lerp(x.gather(1, first), x.gather(1, after), source - first), lengths
+
+
+def _played(x: Tensor, lengths: Tensor, amount: float) -> tuple[Tensor, Tensor]:
+    """Where each step of (B, T, …) comes from, (B, T), and the new lengths."""
     speed = (_signed(x) * amount).exp()
     steps = torch.arange(x.shape[1], device=x.device)
-    source = (steps * speed[:, None]).long().clamp(max=x.shape[1] - 1)
+    source = (steps * speed[:, None]).clamp(max=x.shape[1] - 1)
     longer = (lengths / speed).long().clamp(min=1, max=x.shape[1])
-    return x.gather(1, source[:, :, None].expand_as(x)), torch.where(lengths > 0, longer, lengths)
+    return source, torch.where(lengths > 0, longer, lengths)
 
 
 def _span(sizes: Tensor, steps: int, share: float) -> Tensor:

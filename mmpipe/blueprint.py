@@ -19,6 +19,8 @@ LEFT_OUT = frozenset(
     {"_name_or_path", "auto_map", "dtype", "quantization_config", "torch_dtype", "transformers_version"}
 )
 """Of config.json: code of strangers, or what says nothing of the network in float32."""
+WAVES = frozenset({"data2vec-audio", "hubert", "wav2vec2", "wavlm"})
+"""Families of sound models, by `model_type`, whose recordings may have several lengths in a batch."""
 STEP = 16
 """Texts are padded to a multiple of this at the most."""
 IMAGENET = [255 * share for share in (0.485, 0.456, 0.406)], [255 * share for share in (0.229, 0.224, 0.225)]
@@ -119,6 +121,13 @@ def _audio(weights: Weights) -> Tree:
         what = f"takes what {kind} makes of a recording; only models that read the wave itself can be read"
         raise InvalidError("weights-format", what, where=weights.source)
     return {"sample_rate": int(told["sampling_rate"]), "standardize": bool(told.get("do_normalize", True))}
+
+
+def learns(made: Tree) -> bool:
+    """Whether `train` can adapt a backbone: of sound, one that reads a batch of recordings exactly."""
+    config = made.get("config", {})
+    known = config.get("model_type") in WAVES and not config.get("add_adapter")
+    return made["modality"] != "audio" or known
 
 
 def _needed(weights: Weights, name: str, keys: tuple[str, ...]) -> Tree:

@@ -107,7 +107,7 @@ def _pictures(some: batches.Dataset, row: int) -> dict[str, NDArray[np.uint8]]:
         values = column.arrays()[row]
         if modality == "image" and column.values.ndim == 4:
             found[modality] = values[0].astype(np.uint8)
-        elif modality == "audio" and not column.fixed:
+        elif modality == "audio" and column.values.ndim == 2 and not column.fixed:
             found[modality] = _spectrogram(values.astype(np.float32))
     return found
 

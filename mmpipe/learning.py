@@ -26,9 +26,9 @@ class Augment(Section):
     audio_gain: Annotated[float, Field(ge=0)] = 0.3
     """Standard deviation of the loudness and of its tilt over the bands, in units of the log-mel."""
     audio_stretch: Fraction = 0.1
-    """Largest relative change of tempo."""
+    """Largest relative change of tempo; where weights read the wave, of tempo and pitch."""
     audio_time_mask: Fraction = 0.3
-    """Largest share of the frames under the two SpecAugment masks."""
+    """Largest share of the frames under the two SpecAugment masks; of a wave, of two silent spans."""
     audio_mel_mask: Fraction = 0.3
     """Largest share of the bands under the two SpecAugment masks; not of `mfcc`, which has no bands."""
     token_dropout: Fraction = 0.1

@@ -42,7 +42,9 @@ class Audio(Section):
     mode: Literal["fast", "exact"] = "fast"
     """`exact`: torchaudio; `fast`: soxr and a framed FFT (the same within 1e-3, the resampling aside)."""
     pretrained: WeightsSource | None = None
-    """Weights for model.audio: pretrained, which read the wave instead; only ever frozen."""
+    """Weights for model.audio: pretrained, which read the wave instead of a spectrogram; null = none."""
+    frozen: bool = True
+    """true: `extract` makes a vector a sample, which `augment` leaves alone; false: `train` adapts them."""
 
     @model_validator(mode="after")
     def _has_as_many_bands(self) -> Self:

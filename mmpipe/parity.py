@@ -170,7 +170,7 @@ def _maker(modality: str, predictor: Predictor, rng: np.random.Generator) -> Cal
     most = LONGEST
     if modality == "text":
         most = min(most, int(known.preprocessing["text"]["max_tokens"]))
-    if facts.get("kind") == "wave":
+    if facts.get("kind") in ("pcm", "wave"):
         most = int(facts["sample_rate"])
 
     def make() -> Any:
@@ -179,7 +179,8 @@ def _maker(modality: str, predictor: Predictor, rng: np.random.Generator) -> Cal
             return rng.integers(1, known.config["architecture"]["vocab_size"], steps).astype(dtype)
         if modality == "image":
             return rng.integers(0, 256, rest).astype(dtype)
-        return rng.normal(0, 1, [*steps, *rest]).astype(dtype)
+        scale = 3_000 if dtype == np.int16 else 1
+        return rng.normal(0, scale, [*steps, *rest]).astype(dtype)
 
     return make
 

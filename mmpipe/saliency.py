@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmpipe import heat, testset, trial
 from mmpipe.batches import Batch
 from mmpipe.errors import NotFoundError, UsageError
+from mmpipe.model import waves
 from mmpipe.model.checkpoint import Bundle, load_bundle
 from mmpipe.model.encoders import WHITE, FineTuned, Vector
 from mmpipe.predict import Predictor
@@ -121,12 +122,12 @@ class _Way:
             with torch.no_grad():
                 x = self.table()(x.long())
             return x, torch.zeros_like(x)
-        x = x.float()
+        x = waves.amplitudes(x) if x.dtype == torch.int16 else x.float()
         if modality == "image":
             x = x.permute(0, 3, 1, 2)
             return x, torch.full_like(x, WHITE)
         encoder = self.network.encoders[modality]
-        if isinstance(encoder, Vector):
+        if isinstance(encoder, Vector | FineTuned):
             return x, torch.zeros_like(x)
         return x, encoder.normalize.mean.expand_as(x)  # type: ignore[union-attr,operator]
 

@@ -52,7 +52,11 @@ EXPLAINED = ("classify", "multilabel", "regress")
 """Tasks whose answer is one number of the network's."""
 OPINIONS = ("average", "weighted", "stacking")
 """Fusions of each modality's own answer."""
-UNCHANGED = {"mfcc": ("audio_gain", "audio_mel_mask"), "stft": ("audio_gain",)}
+UNCHANGED = {
+    "mfcc": ("audio_gain", "audio_mel_mask"),
+    "stft": ("audio_gain",),
+    "wave": ("audio_gain", "audio_mel_mask"),
+}
 """Kind of audio feature → the keys of `augment` that have no meaning for it. A default counts, too."""
 ONE_VECTOR = "frozen weights are stored as one vector a sample"
 Key = tuple[str, ...]
@@ -124,13 +128,14 @@ def _of_texts(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     """What is heard, what is expected, and settings of texts where none are predicted."""
     model = params["model"]
     task, with_task = model["task"], f"makes no sense with model.task: {model['task']}"
-    allowed = {"audio": ("cnn", "crnn"), "image": ("none",), "text": ("none", "words")}
+    allowed = {"audio": ("cnn", "crnn", "pretrained"), "image": ("none",), "text": ("none", "words")}
     for modality, names in allowed.items() if task == "transcribe" else ():
         if model[modality] not in names:
-            words = f"model.{modality}: {model[modality]} {with_task}"
-            if (modality, model[modality]) == ("audio", "pretrained"):
-                words += f", which hears step by step: {ONE_VECTOR}"
-            yield ("model", modality), f"{words}, set it to {' or '.join(names)}"
+            words = f"model.{modality}: {model[modality]} {with_task}, set it to {' or '.join(names)}"
+            yield ("model", modality), words
+    if task == "transcribe" and model["audio"] == "pretrained" and params["audio"]["frozen"]:
+        words = f"audio.frozen: true {with_task}, which hears step by step: {ONE_VECTOR}"
+        yield ("audio", "frozen"), f"{words}, set it to false"
     if model["text"] == "words" and task != "transcribe":
         yield ("model", "text"), f"model.text: words {with_task}, which does not decode with them"
     usual = Output().model_dump()
@@ -145,11 +150,11 @@ def _of_texts(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
 
 def _of_sequences(params: Mapping[str, Any], encoders: list[str]) -> Iterator[tuple[Key, str]]:
     """Attention over single vectors has nothing to choose between."""
-    frozen = [m for m in encoders if params["model"][m] == "pretrained" and params[m].get("frozen", True)]
+    frozen = [m for m in encoders if params["model"][m] == "pretrained" and params[m]["frozen"]]
     if params["model"]["fusion"] == "attention" and frozen == encoders:
         words = f"model.fusion: attention needs the steps of a modality: {ONE_VECTOR}, set it to concat"
-        thawed = [f"{m}.frozen" for m in frozen if "frozen" in params[m]]
-        yield ("model", "fusion"), f"{words} or {' or '.join(thawed)} to false" if thawed else words
+        thawed = " or ".join(f"{m}.frozen" for m in frozen)
+        yield ("model", "fusion"), f"{words} or {thawed} to false"
 
 
 def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -164,10 +169,18 @@ def _of_inputs(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
             yield (modality, "pretrained"), f"{words} or model.{modality} to pretrained"
     if params["text"]["pretrained"] is not None and params["text"]["max_tokens"] < 3:
         yield ("text", "max_tokens"), "text.max_tokens: must be 3 at least, the marks around a text are two"
-    kind = params["audio"]["kind"]
-    for key in UNCHANGED.get(kind, ()) if params["model"]["audio"] in ("cnn", "crnn") else ():
+    yield from _of_changes(params)
+
+
+def _of_changes(params: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Random changes that mean nothing to what an encoder of sound reads."""
+    kind, read = params["audio"]["kind"], f"audio.kind is {params['audio']['kind']}"
+    if params["model"]["audio"] == "pretrained":
+        kind = "frozen" if params["audio"]["frozen"] else "wave"
+        read = "audio.frozen is false, as the weights read the wave"
+    for key in UNCHANGED.get(kind, ()) if params["model"]["audio"] != "none" else ():
         if params["augment"][key]:
-            words = f"augment.{key}: must be 0 where audio.kind is {kind}, for which it means nothing"
+            words = f"augment.{key}: must be 0 where {read}, for which it means nothing"
             yield ("augment", key), words
 
 

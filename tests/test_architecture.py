@@ -79,6 +79,7 @@ LAYERS = {
         "model.pickled",
         "model.pretrained",
         "model.timm_net",
+        "model.waves",
         "model.width",
         "paired",
         "records.*",

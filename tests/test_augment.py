@@ -2,7 +2,7 @@ import torch
 
 from mmpipe import augment, runtime
 from mmpipe.augment import Settings
-from mmpipe.batches import PAD
+from mmpipe.batches import PAD, Batch
 
 ALL = Settings(
     image_flip=0.5,
@@ -51,6 +51,27 @@ def test_masks_and_tempo_respect_the_lengths():
     for row, length in zip(out, longer.tolist(), strict=True):
         assert not row[length:].any()
     assert out.isfinite().all()
+
+
+def test_a_wave_is_played_faster_or_slower_and_silenced_in_two_spans():
+    runtime.seed_all(0)
+    lengths = torch.tensor([4_000, 2_000, 1, 0])
+    pcm = (8_192 * torch.sin(torch.arange(4_000) * 0.05)).short().expand(4, -1)
+    same, still = augment.wave(pcm, lengths, Settings())
+    assert torch.equal(still, lengths) and torch.equal(same[0], pcm[0] / 32_768) and not same[1, 2_000:].any()
+    found, longer = augment.wave(pcm, lengths, Settings(audio_stretch=0.2))
+    assert (longer <= 4_000).all() and longer[3] == 0 and longer[1] != 2_000
+    speed = 2_000 / longer[1]  # within a sample
+    want = 0.25 * torch.sin(torch.arange(500) * speed * 0.05)
+    torch.testing.assert_close(found[1, :500], want, rtol=0, atol=0.01)
+    hidden, _ = augment.wave(
+        torch.full((50, 4_000), 99), torch.full((50,), 4_000), Settings(audio_time_mask=0.4)
+    )
+    share = (hidden == 0).float().mean(1)
+    assert 0.05 < share.mean() < 0.25 and share.max() <= 0.4
+    batch = Batch({"audio": pcm}, {"audio": lengths}, {}, lengths, lengths, frozenset())
+    changed = augment.apply(batch, ALL)
+    assert changed.inputs["audio"].dtype == torch.float32 and changed.lengths["audio"][0] != 4_000
 
 
 def test_spec_augment_hides_at_most_the_share_and_puts_the_mean_there():

@@ -128,6 +128,31 @@ def test_a_wave_is_the_samples_themselves_at_the_rate_asked_for(mode):
     assert audio.max_bytes(**settings, kind="wave") >= 4 * 32_000
 
 
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_a_wave_to_be_kept_is_that_of_a_file_of_16_bits(mode):
+    settings = {**SETTINGS, "mode": mode, "kind": "pcm"}
+    given = np.round(noise() * 32_768).astype(np.int16)
+    assert np.array_equal(audio.extract(wav(given), **settings), given)
+    half = audio.extract(wav(noise(rate=8_000), 8_000), **settings)
+    floats = audio.extract(wav(noise(rate=8_000), 8_000), **{**settings, "kind": "wave"})
+    assert half.dtype == np.int16 and np.abs(half / 32_768 - floats).max() <= 0.5 / 32_768
+    facts = audio.facts(**settings)
+    assert (facts["shape"], facts["dtype"]) == ("[-1]", "int16")
+    assert audio.max_bytes(**settings) >= 2 * 32_000
+
+
+def test_a_wave_beyond_full_scale_is_cut_there_and_none_is_kept_that_is_not_finite():
+    assert audio.pcm(np.array([-2, -1, 0, 1, 2], np.float32)).tolist() == [
+        -32_768,
+        -32_768,
+        0,
+        32_767,
+        32_767,
+    ]
+    with pytest.raises(SampleError, match="audio-not-finite"):
+        audio.pcm(np.array([0, np.nan], np.float32))
+
+
 def test_a_sines_magnitude_by_hand():
     found = audio.extract(wav(sine(1_000)), **SETTINGS, kind="stft")
     assert abs(float(found[20, 25]) - 0.5 * 200 / 2) < 0.05  # amplitude × sum of the window / 2, at 1000 / 40

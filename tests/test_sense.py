@@ -94,13 +94,13 @@ def refusal(folder, text):
             "audio: {pretrained: data/raw/a}\n"
             "model: {image: none, text: none, audio: pretrained, fusion: attention}\n",
             "model.fusion: attention needs the steps of a modality: "
-            "frozen weights are stored as one vector a sample, set it to concat — stopped",
+            "frozen weights are stored as one vector a sample, set it to concat or audio.frozen to false",
         ),
         (
             "data: {target: text}\naudio: {pretrained: data/raw/a}\n"
             "model: {task: transcribe, image: none, text: none, audio: pretrained}\n",
-            "model.audio: pretrained makes no sense with model.task: transcribe, which hears step by step: "
-            "frozen weights are stored as one vector a sample, set it to cnn or crnn",
+            "2:1 audio.frozen: true makes no sense with model.task: transcribe, which hears step by step: "
+            "frozen weights are stored as one vector a sample, set it to false",
         ),
         (
             "data: {target: text}\nmodel: {task: transcribe, text: none, image: cnn}\n",
@@ -116,7 +116,13 @@ def refusal(folder, text):
         ),
         (
             "data: {target: text}\nmodel: {task: transcribe, image: none, text: words, audio: none}\n",
-            "2:53 model.audio: none makes no sense with model.task: transcribe, set it to cnn or crnn",
+            "2:53 model.audio: none makes no sense with model.task: transcribe, set it to cnn or crnn or",
+        ),
+        (
+            "audio: {pretrained: data/raw/w, frozen: false}\nmodel: {audio: pretrained}\n"
+            "augment: {audio_mel_mask: 0}\n",
+            "3:1 augment.audio_gain: must be 0 where audio.frozen is false, as the weights read the wave, "
+            "for which it means nothing",
         ),
         (
             "data: {target: text}\nmodel: {task: transcribe, image: none, text: none}\n"

@@ -3,7 +3,8 @@
 Frames are centred, the edges reflected, and the window is Hann.
 `stft`: the magnitude |X| of each frequency. `log_mel`: ln(mel + 1e-6), where the power |X|² goes through
 triangles of height 1 on HTK's mel scale, m = 2595 log10(1 + f/700). `mfcc`: the first coefficients of the
-orthonormal DCT-II of `log_mel`. `wave`: the samples themselves, for a backbone that reads them.
+orthonormal DCT-II of `log_mel`. `wave`: the samples themselves, for a backbone that reads them; `pcm`: the
+same in 16 bits, to be kept: 32,768 is full scale, and what is beyond it is cut there.
 """
 
 import json
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from mmpipe.errors import SampleError
 from mmpipe.media import audio
 
+PCM = np.iinfo(np.int16)
 FLOOR = 1e-6
 """Added to the mel power before the logarithm."""
 LOUDEST = float(np.finfo(np.float16).max)
@@ -36,10 +38,10 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     kind: str = "log_mel",
     n_mfcc: int = 20,
     judged: bool = False,
-) -> NDArray[np.floating[Any]]:
+) -> NDArray[np.floating[Any] | np.int16]:
     """float16 of shape (1 + samples // hop_length, `width`) of the first `max_duration_s` seconds.
 
-    `wave` is float32 of shape (samples,).
+    `wave` is float32 of shape (samples,), `pcm` int16.
 
     `fast`: soxr and a framed FFT; `exact`: torchaudio's transforms. `judged`: ingest has accepted these very
     bytes, so one that ends early is taken, and what comes after is not looked at again. Raises SampleError
@@ -48,8 +50,9 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     samples, rate = audio.decode(data, keep_s=max_duration_s, whole=not judged, allow_truncated=judged)
     sizes = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length}
     front_end = FRONT_ENDS[mode]
-    if kind == "wave":
-        return front_end.wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+    if kind in ("pcm", "wave"):
+        wave = front_end.wave(samples, rate, sample_rate=sample_rate, n_fft=n_fft)
+        return pcm(wave) if kind == "pcm" else wave
     if kind == "stft":
         found = np.minimum(front_end.magnitude(samples, rate, **sizes), LOUDEST)
     else:
@@ -60,6 +63,16 @@ def extract(  # noqa: PLR0913 (the keys of `audio` in params.yaml)
     if not np.isfinite(feature).all():
         raise SampleError("audio-not-finite", "gives a spectrogram with NaN or infinite values")
     return feature
+
+
+def pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Samples in -1 … 1 → 16-bit integers: those of a 16-bit file at its own rate are the file's own.
+
+    Raises SampleError `audio-not-finite`.
+    """
+    if not np.isfinite(wave).all():
+        raise SampleError("audio-not-finite", "holds NaN or infinite values after resampling")
+    return np.asarray(np.clip(np.rint(wave * -PCM.min), PCM.min, PCM.max).astype(np.int16))
 
 
 def log(mel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,16 +159,16 @@ def exact_coefficients(log_mel: NDArray[np.float32], n_mfcc: int) -> NDArray[np.
 def facts(**settings: Any) -> dict[str, str]:
     """Metadata of the feature table."""
     settings = {"kind": "log_mel", "n_mfcc": 20, **settings}
-    wave = settings["kind"] == "wave"
-    sizes = [-1] if wave else [-1, width(**settings)]
-    shape = {"dtype": "float32" if wave else "float16", "shape": json.dumps(sizes)}
+    kept = {"pcm": "int16", "wave": "float32"}
+    sizes = [-1] if settings["kind"] in kept else [-1, width(**settings)]
+    shape = {"dtype": kept.get(settings["kind"], "float16"), "shape": json.dumps(sizes)}
     return shape | {key: str(value) for key, value in settings.items()}
 
 
 def max_bytes(*, sample_rate: int, hop_length: int, max_duration_s: float, **sizes: Any) -> int:
     """Bytes of the largest feature."""
-    if sizes.get("kind") == "wave":
-        return 4 * (1 + int(sample_rate * max_duration_s))
+    if sizes.get("kind") in ("pcm", "wave"):
+        return (2 if sizes["kind"] == "pcm" else 4) * (1 + int(sample_rate * max_duration_s))
     return (1 + int(sample_rate * max_duration_s) // hop_length) * width(**sizes) * 2
 
 

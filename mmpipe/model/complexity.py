@@ -37,7 +37,7 @@ def measure(model: Network, facts: Facts, backbones: Mapping[str, Backbone] | No
     frozen ones, which count, too. All numbers depend on the architecture and on torch's version alone.
     """
     frozen = backbones or {}
-    with FlopCounterMode(display=False) as counter:
+    with _still(model), FlopCounterMode(display=False) as counter:
         one = _held(model, facts, frozen, 1)
     return {
         "parameters": sum(
@@ -47,6 +47,21 @@ def measure(model: Network, facts: Facts, backbones: Mapping[str, Backbone] | No
         "activation_bytes": one,
         f"activation_bytes_{SEVERAL}": _held(model, facts, frozen, SEVERAL),
     }
+
+
+@contextmanager
+def _still(model: Network) -> Iterator[None]:
+    """No parameter asks for a gradient: torch's counter looks for one wherever a part is given such, as the
+    weight norm of wav2vec 2.0 is.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def _held(model: Network, facts: Facts, frozen: Mapping[str, Backbone], size: int) -> int:
@@ -197,7 +212,7 @@ def _peak_mb(device: torch.device) -> float | None:
 def _largest(facts: Mapping[str, Any]) -> NDArray[Any]:
     """A feature of zeros (of ones for token ids) as long as the extractor makes them at most."""
     longest = int(facts.get("max_tokens", 0))
-    if facts.get("kind") == "wave":
+    if facts.get("kind") in ("pcm", "wave"):
         longest = int(facts["max_duration_s"] * facts["sample_rate"])
     elif "max_duration_s" in facts:
         longest = 1 + int(facts["max_duration_s"] * facts["sample_rate"]) // int(facts["hop_length"])

@@ -38,7 +38,7 @@ class Architecture(BaseModel):
     heads: int = Field(default=4, ge=1)
     image: Literal["cnn", "resnet", "vector", "pretrained"] = "cnn"
     text: Literal["gru", "transformer", "words", "vector", "pretrained"] = "gru"
-    audio: Literal["cnn", "crnn", "vector"] = "cnn"
+    audio: Literal["cnn", "crnn", "vector", "pretrained"] = "cnn"
     backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
     writer: dict[str, Any] | None = None
 
@@ -91,7 +91,7 @@ class Config(BaseModel):
         for section in ("preprocessing", "features"):
             if lacking := sorted(set(modalities) - set(getattr(self, section))):
                 return f"a model of {lacking[0]} without {section}.{lacking[0]}"
-        ranks = {"image": 3, "text": 1, "audio": 1 if model.audio == "vector" else 2}
+        ranks = {"image": 3, "text": 1, "audio": 1 if model.audio in ("vector", "pretrained") else 2}
         for modality in modalities:
             shape = self.features[modality].shape
             if len(shape) != ranks[modality]:

@@ -32,7 +32,12 @@ TRACED = {"batch": 3, "written": 2}
 MANY = 16
 """How long the axes of what is traced are, by name or else; every other number works, too. An answer may have
 one token alone, and before it the start."""
-STEPS = {"audio": "frames", "text": "tokens"}
+STEPPED = {
+    "audio": ("float32", "frames", "the spectrogram"),
+    "pcm": ("int16", "samples", "the wave, mono, of 16 bits"),
+    "text": ("int64", "tokens", "token ids"),
+}
+"""Modality, or the kind of its feature → type, axis and meaning of an input that has a length."""
 ANSWERS: dict[str, tuple[str, Callable[[Tensor, Decoding], Tensor]]] = {
     "classify": ("probabilities", lambda logits, d: (logits / d.temperature).softmax(1)),
     "multilabel": ("probabilities", lambda logits, d: (logits / d.temperature).sigmoid()),
@@ -74,9 +79,9 @@ def ports(network: Network, facts: Facts, backbones: Backbones = NONE) -> list[P
         elif m == "image":
             found.append(Port(m, "uint8", ("batch", *shape), "RGB pixels, letterboxed on white"))
         else:
-            dtype, meaning = ("int64", "token ids") if m == "text" else ("float32", "the spectrogram")
-            found.append(Port(m, dtype, ("batch", STEPS[m], *shape[1:]), f"{meaning}, zeros past its length"))
-            words = f"{STEPS[m]} that a sample has"
+            dtype, axis, meaning = STEPPED["pcm" if facts[m].get("kind") == "pcm" else m]
+            found.append(Port(m, dtype, ("batch", axis, *shape[1:]), f"{meaning}, zeros past its length"))
+            words = f"{axis} that a sample has"
             found.append(Port(f"{m}_length", "int64", ("batch",), words))
         words = "whether a sample has it; where not, what stands in its place never counts"
         found.append(Port(f"{m}_present", "bool", ("batch",), words))

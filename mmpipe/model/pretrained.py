@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmpipe import blueprint
 from mmpipe.errors import InvalidError, NotFoundError
+from mmpipe.model import waves
 from mmpipe.model.efficientnet import EfficientNetLite0
 from mmpipe.model.parts import Encoded, all_steps, length_mask, mean_over
 from mmpipe.weights import CONFIG, Weights
@@ -20,8 +22,6 @@ its networks does not depend on it."""
 WHOLE = "give the config.json and the safetensors of one and the same model"
 NONE = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
 """What the libraries raise where a configuration is none of theirs."""
-EPSILON = 1e-7
-"""Added to a recording's variance, as Transformers' feature extractor does."""
 
 
 class Backbone(nn.Module):
@@ -44,7 +44,10 @@ class Backbone(nn.Module):
             self.register_buffer(name, value.view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
-        """`x`: pictures (B, 3, H, W) in 0 … 255, int token ids (B, T) or waves (B, samples) of one length."""
+        """`x`: pictures (B, 3, H, W) in 0 … 255, int token ids (B, T) or waves (B, samples).
+
+        Waves are float in -1 … 1, or 16-bit integers; of a family beyond `blueprint.WAVES`, of one length.
+        """
         read = {"audio": self._audio, "image": self._image, "text": self._text}[self.modality]
         encoded: Encoded = read(x, lengths)
         return encoded
@@ -73,11 +76,13 @@ class Backbone(nn.Module):
             pooled = functional.normalize(pooled.float(), dim=1)
         return Encoded(hidden * mask[:, :, None], pooled, mask)
 
-    def _audio(self, x: Tensor, _lengths: Tensor) -> Encoded:
-        x = x.float()
+    def _audio(self, x: Tensor, lengths: Tensor) -> Encoded:
+        x = waves.amplitudes(x) * length_mask(lengths, x.shape[1])
         if self.made["standardize"]:
-            variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
-            x = (x - mean) / (variance + EPSILON).sqrt()
+            x = waves.standardised(x, lengths)
+        if blueprint.learns(self.made):
+            hidden, mask = waves.encode(self.net, x, lengths)
+            return Encoded(hidden, mean_over(hidden, mask), mask)
         hidden = self.net(input_values=x).last_hidden_state
         return Encoded(hidden, hidden.mean(1), all_steps(hidden))
 

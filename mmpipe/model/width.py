@@ -71,10 +71,12 @@ def _widths(made: Mapping[str, Any], side: int, device: str) -> dict[str, int]:
 
 
 def _outputs(net: Backbone, side: int) -> tuple[Tensor, Tensor]:
-    """Pooled and sequence. A text goes in without its mask, whose values most networks ask for."""
+    """Pooled and sequence. Texts and waves go in without a mask, whose values most networks ask for."""
     if net.modality == "text":
         hidden: Tensor = net.net(input_ids=torch.zeros(1, TOKENS, dtype=torch.long)).last_hidden_state
         return hidden[:, 0], hidden
-    shape = (1, 3, side, side) if net.modality == "image" else (1, int(net.made["sample_rate"]))
-    encoded = net(torch.zeros(shape), torch.ones(1, dtype=torch.long))
+    if net.modality == "audio":
+        heard: Tensor = net.net(input_values=torch.zeros(1, int(net.made["sample_rate"]))).last_hidden_state
+        return heard.mean(1), heard
+    encoded = net(torch.zeros(1, 3, side, side), torch.ones(1, dtype=torch.long))
     return encoded.pooled, encoded.sequence

@@ -96,7 +96,8 @@ def blank(predictor: Predictor) -> dict[str, np.ndarray]:
     found = {}
     for modality in predictor.modalities:
         facts = predictor.bundle.features[modality]
-        least = int(facts["n_fft"]) if facts.get("kind") == "wave" else 2  # a wave is of one window at least
+        wave = facts.get("kind") in ("pcm", "wave")
+        least = int(facts["n_fft"]) if wave else 2  # a wave is of one window at least
         found[modality] = np.ones([size if size > 0 else least for size in facts["shape"]], facts["dtype"])
     return found
 

@@ -13,17 +13,26 @@ WIDTH = "mmpipe.model.width"
 
 
 def settings(modality: str, section: Any) -> Tree:
-    """The section's keyword arguments of the extractor. Weights of sound read the wave."""
+    """The section's keyword arguments of the extractor. Weights of sound read the wave.
+
+    It is kept in 16 bits where every epoch reads it.
+    """
     found: Tree = section.model_dump(mode="json", exclude={"pretrained", "frozen"})
-    return found | {"kind": "wave"} if modality == "audio" and section.pretrained else found
+    if modality == "audio" and section.pretrained:
+        found["kind"] = "wave" if section.frozen else "pcm"
+    return found
 
 
 def frozen(modality: str, section: Any) -> Frozen | None:
-    """The backbone that `extract` runs. Raises as `weights.find` and `blueprint.of` do."""
-    if section.pretrained is None or not getattr(section, "frozen", True):
+    """The backbone that `extract` runs; of one of sound that `train` runs, only whether the wave suits it.
+
+    Raises as `weights.find` and `blueprint.of` do, and InvalidError for parameters that they do not fit.
+    """
+    if section.pretrained is None or not (section.frozen or modality == "audio"):
         return None
     found = weights.find(section.pretrained)
-    return Frozen(found.source, found.sha256, _blueprint(modality, section, found))
+    made = _blueprint(modality, section, found)
+    return Frozen(found.source, found.sha256, made) if section.frozen else None
 
 
 def tokenizer(section: Any) -> str | None:
@@ -41,7 +50,7 @@ def encoder(params: Any, modality: str) -> str:
     name: str = getattr(params.model, modality)
     if name != "pretrained":
         return name
-    return "vector" if getattr(getattr(params, modality), "frozen", True) else "pretrained"
+    return "vector" if getattr(params, modality).frozen else "pretrained"
 
 
 def blueprints(params: Any, facts: Mapping[str, Mapping[str, Any]]) -> Tree:
@@ -69,6 +78,8 @@ def _blueprint(modality: str, section: Any, found: weights.Weights) -> Tree:
     made = measuring.completed(blueprint.of(modality, found), source=found.source)
     if misfit := blueprint.misfit(made, section.model_dump()):
         raise _unfit(modality, found.source, *misfit)
+    if not section.frozen and not blueprint.learns(made):
+        raise _unlearnt(modality, found.source, made["config"]["model_type"])
     size, wanted = getattr(section, "size", 0), blueprint.side(made)
     try:
         measured: Tree = measuring.measured(made, source=found.source, side=size)
@@ -85,3 +96,9 @@ def _blueprint(modality: str, section: Any, found: weights.Weights) -> Tree:
 def _unfit(modality: str, source: str, key: str, value: int | None, why: str) -> InvalidError:
     fix = f"set {modality}.{key}: {value} in params.yaml"
     return InvalidError("params", f"{modality}.{key} {why}", where=source, fix=fix)
+
+
+def _unlearnt(modality: str, source: str, kind: str) -> InvalidError:
+    kinds = ", ".join(sorted(blueprint.WAVES))
+    what = f"of sound, train can adapt {kinds} without an adapter, and no {kind}"
+    return InvalidError("params", what, where=source, fix=f"set {modality}.frozen: true in params.yaml")

@@ -144,7 +144,7 @@ def _architecture(params: Params, data: batches.Dataset, outputs: int) -> dict[s
         **{m: pretrained.encoder(params, m) for m in modalities},
         "backbones": pretrained.blueprints(params, {m: data.facts[m] for m in modalities}),
     }
-    if "audio" in modalities and architecture["audio"] != "vector":
+    if "audio" in modalities and architecture["audio"] in ("cnn", "crnn"):
         architecture["n_mels"] = data.facts["audio"]["shape"][-1]
     if "text" in modalities:
         architecture["vocab_size"] = Tokenizer.from_file(str(paths.TOKENIZER)).get_vocab_size()

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ENCODERS: dict[str, dict[str, Callable[..., nn.Module]]] = {
-    "audio": {"cnn": AudioCNN, "crnn": AudioCRNN, "vector": Vector},
+    "audio": {"cnn": AudioCNN, "crnn": AudioCRNN, "vector": Vector, "pretrained": FineTuned},
     "image": {"cnn": ImageCNN, "resnet": ImageResNet, "vector": Vector, "pretrained": FineTuned},
     "text": {
         "gru": TextGRU,

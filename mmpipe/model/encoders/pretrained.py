@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmpipe import blueprint as blueprints
+from mmpipe.errors import InvalidError
 from mmpipe.model.parts import Encoded, Normalize, Project, Train, all_steps
 from mmpipe.model.pretrained import build
 
@@ -29,11 +31,19 @@ class Vector(nn.Module):
 
 
 class FineTuned(nn.Module):
-    """A backbone whose weights are trained, too, each sample's own way as at extraction."""
+    """A backbone whose weights are trained, too, each sample's own way as at extraction.
+
+    Of sound, the convolutions over the wave stay as they are, as their authors have it (Baevski et al. 2020,
+    section 4.3). Raises InvalidError `weights-format` for a backbone that cannot be trained.
+    """
 
     def __init__(self, dim: int, *, blueprint: Mapping[str, Any], dropout: float = 0.0) -> None:
         super().__init__()
+        if not blueprints.learns(dict(blueprint)):
+            raise InvalidError("weights-format", "describes a backbone that can only be frozen")
         self.backbone = build(blueprint)
+        if self.backbone.modality == "audio":
+            self.backbone.net.feature_extractor.requires_grad_(False)
         self.project = Project(self.backbone.width, dim, dropout=dropout)
         self.sequence_dim = self.backbone.sequence_width
 
