@@ -224,7 +224,8 @@ def again(folder, model, architecture):
     """The same network, saved and loaded."""
     names = {m: architecture[m] for m in model.modalities}
     frozen = {m: pretrained.build(BACKBONES[m]) for m, name in names.items() if name == "vector"}
-    shapes = {"audio": [-1] if names["audio"] == "vector" else [-1, N_MELS], "image": [16, 16, 3]}
+    heard = [-1] if names["audio"] in ("vector", "pretrained") else [-1, N_MELS]
+    shapes = {"audio": heard, "image": [16, 16, 3]}
     config = {
         **{"labels": [], "temperature": 1.0, **DECODED[architecture["task"]][1]},
         "preprocessing": {m: {} for m in names},
