@@ -70,6 +70,9 @@ def _timm(modality: str, config: Tree, weights: Weights) -> Tree:
         what = f"is timm's {config['architecture']}, a network of pictures"
         raise InvalidError("weights-format", what, where=weights.source, fix=OTHER)
     told, own = config.get("pretrained_cfg") or config, config.get("model_args") or {}
+    if not isinstance(told, dict) or not isinstance(own, dict):
+        what = f"has a {CONFIG} whose pretrained_cfg or model_args is no table of keys"
+        raise InvalidError("weights-format", what, where=weights.source)
     channels = own.get("in_chans") or (told.get("input_size") or [3])[0]
     if channels != 3:
         what = f"is of pictures with {channels} channels, only those with 3 can be read"
@@ -90,7 +93,7 @@ def _image(weights: Weights) -> Tree:
     """As Transformers' image processor scales: that of MobileViT to 0 … 1 only, in blue, green, red."""
     told: Tree = weights.json(PROCESSOR)
     kind = str(told.get("image_processor_type") or told.get("feature_extractor_type"))
-    scale = 1 / told.get("rescale_factor", 1 / 255)
+    scale = 1 / told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1.0
     if kind.startswith("MobileViT"):
         made: Tree = {"mean": [0.0] * 3, "deviation": [scale] * 3}
         return made | ({"flip": True} if told.get("do_flip_channel_order", True) else {})
@@ -103,6 +106,7 @@ def _image(weights: Weights) -> Tree:
     if efficientnet and told.get("rescale_offset", False):
         mean = [share + 1 for share in mean]
     if efficientnet and told.get("include_top", True):
+        told = _needed(weights, PROCESSOR, ("image_std",))
         deviation = [share * told["image_std"][place] for place, share in enumerate(deviation)]
     return {"mean": [scale * share for share in mean], "deviation": [scale * share for share in deviation]}
 

@@ -215,3 +215,19 @@ def test_the_template_of_the_report_counts():
     assert list(found["report"]["files"]) == [
         f"templates/{name}" for name in ("page.css", "report.html.j2", "saliency.html.j2")
     ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "pretrained", "counts"),
+    [
+        ("train", ["image", "text"], True),
+        ("extract_image", ["image", "text"], True),
+        ("train", ["text"], False),
+        ("extract_text", ["image", "text"], False),
+        ("train", [], False),
+    ],
+)
+def test_timm_counts_where_pictures_have_pretrained_weights(stage, pretrained, counts):
+    found = code.modules(stage, "classify", pretrained)
+    assert ("mmpipe.model.timm_net" in found) == counts
+    assert ("mmpipe.model.auto" in found) == bool(pretrained)

@@ -176,6 +176,21 @@ def test_tensors_of_another_timm_network_are_refused(tmp_path):
         tiny_weights.load("image", "w", tmp_path, SIDE)
 
 
+def test_a_timm_network_of_one_size_refuses_another_with_what_to_set(tmp_path):
+    tiny_families.timm(tmp_path / "w", "test_vit", img_size=64, dynamic_img_size=False)
+    with pytest.raises(InvalidError, match=r"weights-format w .*48 × 48 px .*set image\.size to"):
+        tiny_weights.load("image", "w", tmp_path, 48)
+
+
+@pytest.mark.parametrize("odd", [{"pretrained_cfg": "none"}, {"model_args": [1]}])
+def test_a_timm_folder_that_is_none_is_refused(tmp_path, odd):
+    folder = tiny_families.timm(tmp_path / "w")
+    config = json.loads((folder / "config.json").read_text())
+    tiny_weights.describe(folder, config=config | odd)
+    with pytest.raises(InvalidError, match=r"weights-format w has a config\.json whose pretrained_cfg or"):
+        tiny_weights.load("image", "w", tmp_path, SIDE)
+
+
 def test_without_timm_the_extra_is_named(tmp_path, monkeypatch):
     tiny_families.timm(tmp_path / "w")
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -191,6 +206,7 @@ PROCESSORS = {
     "EfficientNetImageProcessor": {"rescale_offset": True},
     "MobileNetV2ImageProcessor": {"do_normalize": False},
     "MobileViTImageProcessor": {},
+    "SiglipImageProcessor": {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
     "ViTImageProcessor": {"image_mean": [0.2, 0.3, 0.4]},
 }
 

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmpipe.blueprint import OTHER
 from mmpipe.errors import InvalidError
 from mmpipe.model import pretrained
 from mmpipe.model.pretrained import Backbone
 
 TOKENS = 4
 """Of the text that is looked through."""
-OTHER = "name weights of a model that docs/pretrained.md lists"
 
 
 def measured(made: Mapping[str, Any], *, source: str, side: int) -> dict[str, Any]:
@@ -24,18 +24,15 @@ def measured(made: Mapping[str, Any], *, source: str, side: int) -> dict[str, An
     """
     try:
         return {**made, **_widths(made, side, "meta")}
-    except (
-        NotImplementedError,
-        RuntimeError,
-    ):  # or what follows a value, which a tensor without content lacks
+    except (NotImplementedError, RuntimeError):  # it asks for a value, which a tensor without content lacks
         pass
     except InvalidError as error:
         raise InvalidError(error.code, error.what, where=source, fix=OTHER) from None
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except (*pretrained.NONE, IndexError) as error:
         raise _refusal(made, error, source, side) from None
     try:
         return {**made, **_widths(made, side, "cpu")}
-    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (*pretrained.NONE, IndexError, NotImplementedError, RuntimeError) as error:
         raise _refusal(made, error, source, side) from None
 
 

@@ -31,8 +31,6 @@ SECTIONS = {
 
 RUNS = {"bundle": "mmpipe.latency", "report": "mmpipe.saliency"}
 """Stage → what runs the network there, where params.yaml asks for it."""
-BACKBONES = ("mmpipe.model.auto", "mmpipe.model.timm_net")
-"""What pretrained networks are built by, with the versions of Transformers and timm."""
 LEARNING = ("train", "evaluate")
 """Stages that run code of the workspace's task."""
 JUDGES = {
@@ -92,11 +90,18 @@ def modules(stage: str, task: str, pretrained: Collection[str] = (), *, runs: bo
     name, _, modality = stage.partition("_")
     more = [f"mmpipe.features.{modality}"] if modality else []
     if modality in pretrained or (name == "train" and pretrained):
-        more += ["mmpipe.features.embedding", "mmpipe.model.width", *BACKBONES]
+        own = pretrained if name == "train" else [modality]
+        more += ["mmpipe.features.embedding", "mmpipe.model.width", *_backbones(own)]
     if runs:
         more += [RUNS[name], f"mmpipe.tasks.{task}"]
-        more += BACKBONES if pretrained else []
+        more += _backbones(pretrained)
     return [f"mmpipe.stages.{name}", *more, *([f"mmpipe.tasks.{task}"] if stage in LEARNING else [])]
+
+
+def _backbones(modalities: Collection[str]) -> list[str]:
+    """What builds pretrained networks of these, with the versions of Transformers, and of pictures timm."""
+    found = ["mmpipe.model.auto"] if modalities else []
+    return found + (["mmpipe.model.timm_net"] if "image" in modalities else [])
 
 
 def _weights(stage: str, known: Mapping[str, str | None]) -> dict[str, Any]:

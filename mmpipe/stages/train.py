@@ -199,10 +199,7 @@ def _validate(
     job: Job, network: Network, data: Data, progress: train.Progress, coding: Coding
 ) -> tuple[dict[str, Any], Decoding]:
     """Fit trust and what decoding needs on the validation split, in float32; what comes of it."""
-    metrics: dict[str, Any] = {
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-    }
+    metrics: dict[str, Any] = {"best_epoch": progress.best_epoch, "epochs": progress.epoch}
     if facts := network.fusion.facts():
         metrics["fusion"] = facts
     machine, (train_set, val) = runtime.Runtime(network.device, runtime.FLOAT32), data
@@ -210,7 +207,9 @@ def _validate(
         validation.fit_trust(network, val, machine, each=job.loss(network, train_set))
     held = validation.score(network, val, machine)
     if job.params.model.text == "words":
-        held = held._replace(words=words.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text()))
+        held = held._replace(
+            words=words.decode(val.columns["text"].arrays(), paths.TOKENIZER.read_text("utf-8"))
+        )
     writing = Writing(**job.params.model.output.model_dump(exclude={"units", "max_units"}))
     decoding = network.task.fit(held, coding, writing)
     if coding.kind == "text":  # how much of it is learnt by heart
