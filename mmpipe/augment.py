@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmpipe.batches import PAD, Batch
+from mmpipe.batches import DROPPED, Batch
 from mmpipe.model import waves
 from mmpipe.model.encoders import length_mask
 
@@ -98,10 +98,10 @@ def wave(x: Tensor, lengths: Tensor, settings: Settings) -> tuple[Tensor, Tensor
 
 
 def tokens(x: Tensor, lengths: Tensor, probability: float) -> Tensor:
-    """(B, T) token ids, some of them replaced by padding."""
+    """(B, T) token ids, some of them replaced by `batches.DROPPED`."""
     hit = torch.rand(x.shape, device=x.device) < probability
     inside = length_mask(lengths, x.shape[1]).bool()
-    return torch.where(hit & inside, torch.full_like(x, PAD), x)
+    return torch.where(hit & inside, torch.full_like(x, DROPPED), x)
 
 
 def drop_modalities(present: Mapping[str, Tensor], probability: float) -> dict[str, Tensor]:

@@ -19,7 +19,9 @@ from mmpipe.targets import Coding
 from mmpipe.transcripts import units
 
 PAD = 0
-"""Token id that stands for nothing: padding, or a token dropped in training."""
+"""Token id past the end of a text. Of weights that others trained it may be a token, too."""
+DROPPED = -1
+"""What stands in the place of a token that training drops: in no vocabulary, read as `PAD`."""
 WIDTH_STEP = 16
 """Batches of varying length are padded to a multiple of this: few shapes, so kernels are planned once."""
 

@@ -13,7 +13,7 @@ from mmpipe import guess_task
 from mmpipe.answers import turns
 from mmpipe.errors import InvalidError, SampleError
 from mmpipe.files import read_guarded, safe_join
-from mmpipe.guess_task import ANSWERS, LOOKED_AT, TRANSCRIPTS, is_number
+from mmpipe.guess_task import ANSWERS, LOOKED_AT, QUESTIONS, TRANSCRIPTS, is_number
 from mmpipe.media import audio, image_header
 from mmpipe.media.sniff import AUDIO_EXTENSIONS, IMAGE_EXTENSIONS
 from mmpipe.records import table
@@ -44,7 +44,6 @@ NAMES = {
     ),
 }
 """Usual names of columns, the likeliest first."""
-QUESTIONS = ("question", "query", "prompt")
 KINDS = {
     "image": frozenset(e for group in IMAGE_EXTENSIONS.values() for e in group),
     "audio": frozenset(e for group in AUDIO_EXTENSIONS.values() for e in group),

@@ -7,6 +7,10 @@ from typing import Any
 
 ANSWERS = ("answer", "reply", "response")
 """Usual names of a column with answers to the questions of another."""
+CODED = ("reply", "response")
+"""Those of them that may as well hold classes, as in a survey, where no question is named as such."""
+QUESTIONS = ("question", "query", "prompt")
+"""Usual names of a column with questions."""
 TRANSCRIPTS = ("transcript", "transcription", "sentence", "utterance")
 """Usual names of a column with what is said in a recording."""
 LOOKED_AT = 200
@@ -23,8 +27,9 @@ def of(columns: Mapping[str, str | None], values: Sequence[str]) -> str:
     numbers = [float(value) for value in values] if all(map(is_number, values)) else []
     if any(number % 1 for number in numbers) and len(set(numbers)) > FEW:
         return "regress"
-    name = (columns.get("target") or "").strip().lower()
-    if name in ANSWERS and (columns.get("text") or columns.get("text_path")):
+    name = _name(columns, "target")
+    asked = _name(columns, "text") or _name(columns, "text_path")
+    if asked and name in ANSWERS and (name not in CODED or asked in QUESTIONS or len(set(values)) > FEW):
         return "answer"
     if not _are_written(values, named=name in TRANSCRIPTS):
         return "classify"
@@ -53,6 +58,10 @@ def is_number(value: str) -> bool:
         return math.isfinite(float(value))
     except ValueError:
         return False
+
+
+def _name(columns: Mapping[str, str | None], key: str) -> str:
+    return (columns.get(key) or "").strip().lower()
 
 
 def _answer(columns: Mapping[str, str | None], values: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from mmpipe.verdict import Contender, HeldOut
 
 TIMED, ROUNDS = 50, 5
 """Samples whose predictions are timed, and how often each: on a busy machine only the fastest tells."""
+NO_TURNS = "reads a dialogue as one text: where it is too long, the end is cut off, which is the question"
 FIX = "restore the file, or run `dvc repro`"
 
 
@@ -86,6 +87,12 @@ def raw(root: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Sample]:
     for row in rows:
         image, audio = (_bytes(root, row, modality) for modality in ("image", "audio"))
         yield Sample(image, row["text"], audio)
+
+
+def notes(runners: Sequence[Runner]) -> list[str]:
+    """Of test samples that are dialogues: which models were trained on texts without turns."""
+    reading = [one for one in runners if "text" in one.predictor.modalities]
+    return [f"{one.name} {NO_TURNS}." for one in reading if one.predictor.turns is None]
 
 
 def latencies(predictors: Sequence[Predictor], samples: Sequence[Sample]) -> list[float]:

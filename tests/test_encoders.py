@@ -359,6 +359,19 @@ def test_a_token_that_no_train_text_has_weighs_nothing(name):
     torch.testing.assert_close(encoder(unseen, lengths[2:]).pooled, nothing)
 
 
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+def test_a_dropped_token_is_read_as_padding_bit_for_bit(name):
+    encoder, x, lengths = make("text", name)
+    encoder.fit(3, torch.ones(VOCAB, dtype=torch.int64))
+    encoder.idf[batches.PAD] = 0
+    read = []
+    for mark in (batches.DROPPED, batches.PAD):
+        torch.manual_seed(0)
+        x[:, ::2] = mark
+        read.append(encoder.train()(x, lengths))
+    assert all(map(torch.equal, *read)) and read[0].pooled.unique(dim=0).shape[0] > 1
+
+
 @pytest.mark.parametrize("name", ["cnn", "resnet"])
 def test_a_picture_and_its_mirror_image_are_the_same_in_evaluation(name):
     encoder, x, lengths = make("image", name)

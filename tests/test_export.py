@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import test_trial
 import tiny_bundle
+import tiny_families
 import tiny_frozen
 import tiny_weights
 import torch
@@ -158,6 +159,22 @@ def test_a_backbone_that_was_trained_is_in_the_file():
         some = samples(facts=facts if side else FACTS)
         only = batches.Dataset(some.ids, some.target, {m: some.columns[m]}, {})
         assert_alike(net, Session(data, graph.ports(net, facts), threads=1), only, [m, ""])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_mambaout"])
+def test_a_network_of_timm_is_in_the_file_trained_or_frozen(tmp_path, monkeypatch, name):
+    tiny_families.timm(tmp_path / "w", name, **({"img_size": 16} if name == "test_vit" else {}))
+    made = tiny_weights.load("image", "w", tmp_path).made
+    facts = {"image": {"shape": [16, 16, 3]}}
+    net = network(modalities=["image"], image="pretrained", backbones={"image": made}, fusion="attention")
+    data = graph.to_onnx(net, facts, task="classify", decoding=DECODING)
+    some = samples(facts={**FACTS, **facts})
+    only = batches.Dataset(some.ids, some.target, {"image": some.columns["image"]}, {})
+    assert_alike(net, Session(data, graph.ports(net, facts), threads=1), only, ["image", ""])
+    monkeypatch.setitem(tiny_frozen.BACKBONES, "image", made)
+    tiny_frozen.write(tmp_path / "b", ("image",))
+    told = export.export(load(tmp_path / "b", device="cpu"), tmp_path / "onnx", Asked(threads=1))
+    assert told["compared"]["largest_difference"] < 1e-5 and told["compared"]["agreement"] == 1
 
 
 @pytest.mark.parametrize("task", ["classify", "answer"])

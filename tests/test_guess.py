@@ -38,7 +38,8 @@ def folder(tmp_path_factory):
 
 PICTURES, SOUNDS = ([f"{n}.{kind}" for n in range(12)] for kind in ("png", "wav"))
 ASKED, TOLD = ["what is it?", "how many?"] * 6, ["cat", "two", "red", "two"] * 3
-CLASSES = ["a", "b"] * 6
+CLASSES, YES = ["a", "b"] * 6, ["yes", "no"] * 6
+WORDS = [f"word{n}" for n in range(12)]
 TURNS = [json.dumps([["is it big?", "no"]] * (n % 4)) for n in range(12)]
 
 
@@ -75,7 +76,16 @@ def guessed(folder, columns, target=None):
             "answer",
             {"history": "before", "target": "answer"},
         ),
-        ({"photo": PICTURES, "text": ASKED, "Reply": TOLD}, "answer", {"text": "text", "target": "Reply"}),
+        (
+            {"photo": PICTURES, "text": ASKED, "Reply": SENTENCES},
+            "answer",
+            {"text": "text", "target": "Reply"},
+        ),
+        ({"text": ASKED, "response": WORDS}, "answer", {"text": "text", "target": "response"}),
+        ({"text": ASKED, "response": YES}, "classify", {"text": "text", "target": "response"}),
+        ({"photo": PICTURES, "text": ASKED, "Reply": YES}, "classify", {"text": "text", "target": "Reply"}),
+        ({"text": SENTENCES, "answer": YES}, "answer", {"text": "text", "target": "answer"}),
+        ({"Question": SENTENCES, "response": YES}, "answer", {"text": "Question", "target": "response"}),
         ({"clip": SOUNDS, "question": ASKED, "answer": SENTENCES}, "answer", {"audio": "clip"}),
         ({"question": SENTENCES, "answer": TOLD}, "answer", {"text": "question"}),
         ({"question": SENTENCES, "answer": TOLD, "label": CLASSES}, "classify", {"target": "label"}),
@@ -119,7 +129,7 @@ def test_the_target_that_is_named_decides(folder):
         [f"red {n}; blue" for n in range(12)],
         [f'["red", "blue {n}"]' for n in range(12)],
         SENTENCES[:10],
-        [f"word{n}" for n in range(12)],
+        WORDS,
     ],
 )
 def test_what_may_be_names_of_classes_is_no_text(cells):

@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_families
 import tiny_weights
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmpipe import weights
+from mmpipe.batches import DROPPED
 from mmpipe.errors import InvalidError, NotFoundError, VerificationError
 from mmpipe.features import embedding
 from mmpipe.model import pretrained
@@ -176,13 +178,32 @@ def test_a_token_that_training_drops_is_not_seen():
     for layer in net.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    dropped, other = torch.tensor([[5, 0, 7]]), torch.tensor([[5, 9, 7]])
+    dropped, other = torch.tensor([[5, DROPPED, 7]]), torch.tensor([[5, 9, 7]])
     lengths = torch.tensor([3])
     seen = net.train()(other, lengths).pooled
     assert not torch.allclose(net(dropped, lengths).pooled, seen, atol=1e-4)
-    hidden = net.net(input_ids=dropped, attention_mask=torch.tensor([[1, 0, 1]])).last_hidden_state
+    padded, mask = dropped.clamp(min=0), torch.tensor([[1, 0, 1]])
+    hidden = net.net(input_ids=padded, attention_mask=mask).last_hidden_state
     want = torch.nn.functional.normalize(hidden[:, [0, 2]].mean(1), dim=1)
     torch.testing.assert_close(net(dropped, lengths).pooled, want)
+
+
+SURE = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"model_type": "clip_text_model", **tiny_families.WORDS}, {**tiny_families.TEXTS["gpt2"], **SURE}],
+    ids=["clip", "gpt2"],
+)
+def test_a_token_of_id_0_is_seen_in_training_as_in_prediction(config):
+    net = pretrained.build({**tiny_weights.TEXT, "config": config})
+    tokens, lengths = torch.tensor([[5, 0, 7]]), torch.tensor([3])
+    predicted = net.eval()(tokens, lengths)
+    torch.testing.assert_close(net.train()(tokens, lengths), predicted)
+    dropped = net(torch.tensor([[5, DROPPED, 7]]), lengths)
+    assert not torch.allclose(dropped.pooled, predicted.pooled, atol=1e-4)
+    assert dropped.mask.tolist() == [[1, 0, 1]] and predicted.mask.tolist() == [[1, 1, 1]]
 
 
 @installed(LITE)

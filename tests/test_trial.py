@@ -224,6 +224,20 @@ def test_a_stage_that_nobody_holds_means_no_champion_and_a_missing_version_is_an
     assert nowhere.exit_code == 3 and "bundle-missing" in nowhere.stderr and not nowhere.stdout
 
 
+def test_a_model_without_turns_is_named_where_the_samples_are_dialogues(workspace, tmp_path):
+    tiny_bundle.write(tmp_path / "talk", turns=1)
+    shutil.copytree(tmp_path / "talk" / paths.BUNDLE, "models/talk")
+    asked = ("--champion", "models/text", "--challenger", "models/talk", "--json")
+    known = json.loads(call(*asked).stdout)["reasons"]
+    dialogues = "data: {columns: {history: earlier}}\ntext: {turns: 1}\n"
+    paths.PARAMS.write_text(paths.PARAMS.read_text() + dialogues)
+    note = f"models/text {trial.NO_TURNS}."
+    assert json.loads(call(*asked).stdout)["reasons"][-1] == note
+    assert not any(trial.NO_TURNS in reason for reason in known)
+    both = json.loads(call("--champion", "models/text", "--json").stdout)["reasons"]
+    assert both[-2:] == [note, f"models/fusion {trial.NO_TURNS}."]
+
+
 def test_a_pulled_champion_is_called_by_its_tag(workspace):
     contents = bundle.read(workspace / "models/text")
     origin = bundle.Origin("fusion", "v1.0.0", "fusion@v1.0.0", "c" * 40, "/srv/git", contents.digest)

@@ -178,6 +178,25 @@ def test_the_hub_is_not_asked_offline_and_what_is_here_already_is_used(tmp_path)
 
 
 @pytest.mark.parametrize(
+    "lacking", [["model.safetensors"], ["b-00002-of-00002.safetensors"], ["b-00001-of-00002.safetensors"]]
+)
+def test_a_cache_without_all_safetensors_is_told_as_missing(tmp_path, lacking):
+    """Whoever asked for the config alone, or was cut off, left such a one."""
+    source = f"hub:someone/small@{COMMIT}"
+    made = folder(tmp_path / f"hub/models--someone--small/snapshots/{COMMIT}")
+    if "model.safetensors" not in lacking:
+        (made / "model.safetensors").unlink()
+        for number in (1, 2):
+            (made / f"b-0000{number}-of-00002.safetensors").write_bytes(b"some")
+    assert "'config.json'" in offline(tmp_path, source).stdout
+    for name in lacking:
+        (made / name).unlink()
+    refused = offline(tmp_path, source)
+    assert f"weights-missing {source} is here without all of its safetensors" in refused.stderr
+    assert "Fix: unset HF_HUB_OFFLINE to fetch them once" in refused.stderr
+
+
+@pytest.mark.parametrize(
     ("modality", "files", "words"),
     [
         ("text", {"config": {}}, "has no config.json that names a model_type"),

@@ -1,5 +1,6 @@
 """The command `gate`: may the new model take the champion's place."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,9 @@ def judged(champion: str, challenger: Path = BUNDLE) -> "Verdict":
     runners.append(trial.Runner(str(challenger), challenger, load(challenger, device=device)))
     test, contenders = trial.run(Path(), testset.read(Path()), runners)
     task = runners[-1].predictor.bundle.task
-    return rules.judge(test, contenders[0] if folder else None, contenders[-1], thresholds, task.rules)
+    verdict = rules.judge(test, contenders[0] if folder else None, contenders[-1], thresholds, task.rules)
+    notes = trial.notes(runners) if asked.data.columns.history else []
+    return replace(verdict, reasons=[*verdict.reasons, *notes])
 
 
 def _folder(champion: str) -> Path | None:

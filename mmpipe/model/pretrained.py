@@ -66,10 +66,11 @@ class Backbone(nn.Module):
         return Encoded(sequence, sequence.mean(1), all_steps(sequence))
 
     def _text(self, x: Tensor, lengths: Tensor) -> Encoded:
-        """A token that training has dropped (id 0 after the first) is not attended, like padding."""
+        """A token that training has dropped (below 0, after the first) is not attended, like padding."""
         mask = length_mask(lengths, x.shape[1])
         if self.training:
-            mask[:, 1:] *= x[:, 1:] != 0
+            mask[:, 1:] *= x[:, 1:] >= 0
+            x = x.clamp(min=0)
         hidden = self.net(input_ids=x.long(), attention_mask=mask.long()).last_hidden_state
         pooled = hidden[:, 0] if self.made["pooling"] == "cls" else mean_over(hidden, mask)
         if self.made["unit"]:

@@ -16,7 +16,7 @@ class TextGRU(nn.Module):
     """A TF-IDF weighted bag of token vectors ‖ maximum and mean over time of a bidirectional GRU.
 
     A token that no train text has weighs nothing: its vector was never fitted. That holds for pieces of words
-    where the vocabulary is large enough for whole ones, and for padding and dropped tokens (id 0).
+    where the vocabulary is large enough for whole ones, and for padding (id 0) and dropped tokens.
     """
 
     idf: Tensor
@@ -44,7 +44,7 @@ class TextGRU(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
         """`x`: int (B, T) token ids."""
-        mask = length_mask(lengths, x.shape[1])
+        x, mask = _ids(x, self), length_mask(lengths, x.shape[1])
         words, bag = _words(self.embed, self.idf, x, mask)
         hidden = both_ways(self.ahead, self.back, self.dropout(words), lengths)
         most = (hidden * mask[:, :, None] - 2 * (1 - mask[:, :, None])).amax(1)  # a GRU gives -1 … 1
@@ -91,7 +91,7 @@ class TextTransformer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Encoded:
         """`x`: int (B, T) token ids."""
-        mask = length_mask(lengths, x.shape[1])
+        x, mask = _ids(x, self), length_mask(lengths, x.shape[1])
         words, bag = _words(self.embed, self.idf, x, mask)
         mask = mask * (self.idf[x.long()] > 0)
         hidden = self.dropout(words + positions(x.shape[1], words.shape[2], x.device))
@@ -161,6 +161,11 @@ def _idf(texts: int, containing: Tensor) -> Tensor:
     """(vocabulary,), 0 for what no text has."""
     idf = ((1 + texts) / (1 + containing.double())).log() + 1
     return torch.where(containing > 0, idf, 0)
+
+
+def _ids(x: Tensor, encoder: nn.Module) -> Tensor:
+    """Token ids as `augment.tokens` leaves them → the same, with padding for those that it dropped."""
+    return x.clamp(min=0) if encoder.training else x
 
 
 def _words(embed: nn.Embedding, idf: Tensor, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
