@@ -112,17 +112,18 @@ def table(rows: list[Row]) -> list[str]:
     names = [name for name in sense.METRICS[rows[0]["task"]] if name in WORDS][:2]
     single = [m for m in MODALITIES if any(m in row.get("subsets", {}) for row in rows)]
     single = [] if "decoding" in rows[0] else single  # its table says the same
-    heads = ["", *(WORDS[name] for name in names), "against `concat`"]
+    base = by_seed([row for row in rows if row["variant"] == "concat"], f"figures.{names[0]}")
+    heads = ["", *(WORDS[name] for name in names), *(["against `concat`"] if base else [])]
     heads += [f"the same model on {' / '.join(single)}"] if single else []
     heads += ["parameters", "training, CPU s", "seeds"]
-    base = by_seed([row for row in rows if row["variant"] == "concat"], f"figures.{names[0]}")
     cells = []
     for variant, mine in variants(rows).items():
         now = by_seed(mine, f"figures.{names[0]}")
         gains = [now[seed] - base[seed] for seed in sorted(now) if seed in base]
         cell = [variant if variant.endswith("alone") else f"`{variant}`"]
         cell += [spread([of(row, f"figures.{name}") for row in mine]) for name in names]
-        cell += [spread(gains, sign=True) if gains and variant != "concat" else ""]
+        if base:
+            cell += [spread(gains, sign=True) if gains and variant != "concat" else ""]
         cell += [" / ".join(alone(mine, m, names[0]) for m in single)] if single else []
         costs = [row["train_cpu_s"] for row in mine if row["train_cpu_s"] is not None]
         cell += [f"{mine[0]['parameters']:,}", f"{statistics.mean(costs):.0f}" if costs else "not known"]
